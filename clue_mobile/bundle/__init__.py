@@ -1,0 +1,1 @@
+"""Bundles: what export writes (contract/manifest.schema.json), golden vectors included."""

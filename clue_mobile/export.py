@@ -1,0 +1,99 @@
+"""Export: a trained classifier and a method become a bundle. Stages: prepare, trace, convert, golden, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clue_mobile.errors import ClueError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from clue_mobile.spec import ModelSpec
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class ExportRecipe:
+    """What to export. batch: samples in one step on the device. tuned_batch: the batch lr and tau were chosen at (default: batch)."""
+
+    target: str = "pi5"
+    method: str = "clue"
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    batch: int = 32
+    tuned_batch: int | None = None
+    runtimes: tuple[str, ...] | None = None
+    name: str | None = None
+    licence: str = "see the model's own licence"
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.batch <= 4096:
+            raise ClueError(f"--batch must be from 2 to 4096, not {self.batch}")
+
+
+def export(
+    module: nn.Module,
+    spec: ModelSpec,
+    out: Path,
+    recipe: ExportRecipe = ExportRecipe(),
+    *,
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the bundle `out` (a folder, by custom NAME.clue) and return its path.
+
+    `progress(stage, done, total)` is told of each program. Raises ClueError for anything the user can put right; nothing is half written.
+    """
+    import exporters
+    from clue_mobile import methods, programs
+    from clue_mobile.bundle import golden as golden_vectors
+    from clue_mobile.bundle import manifest as manifests
+    from clue_mobile.bundle.writer import BundleWriter
+    from clue_mobile.flat import FlatModel
+    from exporters import targets
+    from safetensors.numpy import save as serialise
+
+    target = targets.get(recipe.target)
+    runtimes = {name: exporters.get(name) for name in recipe.runtimes or target.RUNTIMES}
+    config = methods.configure(recipe.method, recipe.hyperparameters)
+    model = FlatModel(module, spec)
+    plan = programs.build(model, recipe.method, config, recipe.batch)
+    tell = progress or (lambda stage, done, total: None)
+
+    with BundleWriter(out, replace) as writer:
+        packed = {key: vector.numpy() for key, vector in model.pack().items()}
+        weights = writer.add("weights.safetensors", serialise(packed))
+        entries, extra = {}, {}
+        for index, program in enumerate(plan.programs):
+            tell(program.name, index, len(plan.programs))
+            golden = golden_vectors.make(model, plan, program, manifests.GOLDEN_SEED)
+            golden_row = writer.add(f"golden/{program.name}.safetensors", serialise(golden.tensors))
+            files = {}
+            for runtime, exporter in runtimes.items():
+                traced = programs.trace(program, overrides=exporter.OVERRIDES)
+                files[runtime] = writer.add(f"programs/{runtime}/{program.name}{exporter.SUFFIX}", exporter.convert(traced))
+                extra.update(exporter.versions())
+            entries[program.name] = manifests.program_entry(traced, golden, golden_row, files)
+        tell("runtime", len(plan.programs), len(plan.programs))
+        for name, data in target.payload():
+            writer.add(f"runtime/{name}", data)
+        manifest = manifests.assemble(
+            name=recipe.name or out.name.removesuffix(".clue"),
+            target=recipe.target,
+            model=model,
+            method=recipe.method,
+            config=config,
+            batch=recipe.batch,
+            tuned_batch=recipe.tuned_batch or recipe.batch,
+            recipe=plan,
+            programs=entries,
+            weights=weights,
+            files=writer.rows,
+            extra_versions=extra,
+            licence=recipe.licence,
+        )
+        return writer.commit(manifest)

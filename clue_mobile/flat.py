@@ -1,0 +1,167 @@
+"""A classifier as a pure function of flat float32 vectors: params, frozen, buffers.
+
+A handful of vectors instead of hundreds of tensors: what a phone binds, updates, checkpoints and erases. The table says where each
+tensor lies; the normalisation is inside, so that every program takes pixels in [0, 1].
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from clue_mobile.errors import ClueError
+from clue_mobile.plan import Port, Value
+from clue_mobile.spec import ModelSpec
+
+BatchNorm = Literal["batch", "batch_keep_running", "frozen"]
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of the model inside a flat vector: `value`[offset : offset + numel] viewed as `shape`."""
+
+    name: str
+    shape: tuple[int, ...]
+    value: str
+    offset: int
+    kind: Literal["parameter", "buffer"]
+    trainable: bool
+
+    @property
+    def numel(self) -> int:
+        """Number of elements (1 for a scalar)."""
+        return int(torch.Size(self.shape).numel())
+
+    def to_json(self) -> dict[str, object]:
+        """The manifest's form."""
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "value": self.value,
+            "offset": self.offset,
+            "kind": self.kind,
+            "trainable": self.trainable,
+        }
+
+
+class FlatModel:
+    """`module` with its parameters and buffers taken out. The module given is copied and left alone.
+
+    Raises ClueError where the model keeps state that no program can carry.
+    """
+
+    def __init__(self, module: nn.Module, spec: ModelSpec, trainable: Callable[[str], bool] = lambda name: True) -> None:
+        self.spec = spec
+        self._module = copy.deepcopy(module).eval()
+        for name, layer in self._module.named_modules():
+            if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.track_running_stats:
+                if layer.momentum is None:
+                    raise ClueError(
+                        f"layer {name!r} averages its running statistics over all batches ever seen (momentum=None), which no program "
+                        "can carry on: set a momentum, such as 0.1"
+                    )
+                layer.num_batches_tracked = None  # only a count, and an integer; saved files keep the old one
+        self.entries = self._table(trainable)
+
+    def _table(self, trainable: Callable[[str], bool]) -> tuple[Entry, ...]:
+        entries: list[Entry] = []
+        size: dict[str, int] = {}
+
+        def add(name: str, tensor: Tensor, value: str, kind: Literal["parameter", "buffer"]) -> None:
+            offset = size.get(value, 0)
+            entries.append(Entry(name, tuple(tensor.shape), value, offset, kind, value == "params"))
+            size[value] = offset + tensor.numel()
+
+        for name, parameter in self._module.named_parameters():
+            add(name, parameter, "params" if trainable(name) else "frozen", "parameter")
+        for name, buffer in self._module.named_buffers():
+            if buffer.is_floating_point():
+                add(name, buffer, "buffers", "buffer")
+        if "params" not in size:
+            raise ClueError("the model has no trainable parameter: nothing could be forgotten")
+        self.sizes = {name: size[name] for name in ("params", "frozen", "buffers") if name in size}
+        return tuple(entries)
+
+    def named(self, value: str, vector: Tensor) -> dict[str, Tensor]:
+        """The tensors of `value` as views of its flat vector."""
+        return {e.name: vector[e.offset : e.offset + e.numel].view(e.shape) for e in self.entries if e.value == value}
+
+    def pack(self, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Flat vectors of `tensors` (default: the module's own), keys as in `sizes`."""
+        if tensors is None:
+            tensors = {**dict(self._module.named_parameters()), **dict(self._module.named_buffers())}
+        return {
+            value: torch.cat([tensors[e.name].detach().reshape(-1) for e in self.entries if e.value == value])
+            for value in self.sizes
+        }
+
+    def state_dict(self, state: State) -> dict[str, Tensor]:
+        """Flat vectors as the tensors that `module.load_state_dict(..., strict=False)` takes (counts are not in it)."""
+        return {name: t.clone() for value in self.sizes for name, t in self.named(value, state[value]).items()}
+
+    def leaves(self, state: State) -> dict[str, Tensor]:
+        """The trainable tensors as autograd leaves."""
+        return {name: t.detach().clone().requires_grad_() for name, t in self.named("params", state["params"]).items()}
+
+    def forward(
+        self, leaves: Mapping[str, Tensor], state: State, x: Tensor, batch_norm: BatchNorm = "frozen"
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits [N, K] of pixels x [N, C, H, W], and what `state` becomes besides its parameters ({"buffers": ...} if it changes).
+
+        Dropout and stochastic depth are off; `batch_norm` says which statistics normalise and whether running ones move.
+        """
+        for layer in self._module.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                layer.train(batch_norm != "frozen")
+        tensors = {**leaves}
+        if "frozen" in state:
+            tensors.update(self.named("frozen", state["frozen"]))
+        buffers: dict[str, Tensor] = {}
+        if "buffers" in state:
+            buffers = {name: t.clone() for name, t in self.named("buffers", state["buffers"]).items()}
+        mean, std = (torch.tensor(v, dtype=x.dtype).view(1, -1, 1, 1) for v in (self.spec.mean, self.spec.std))
+        logits = functional_call(self._module, {**tensors, **buffers}, ((x - mean) / std,))
+        if not isinstance(logits, Tensor) or logits.shape != (x.shape[0], self.spec.num_classes):
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ClueError(f"the model returns {got}, not logits of shape ({x.shape[0]}, {self.spec.num_classes}): check --classes")
+        changed = batch_norm == "batch" and bool(buffers)
+        return logits, {"buffers": torch.cat([b.reshape(-1) for b in buffers.values()])} if changed else {}
+
+    def predict(self, state: State, x: Tensor) -> Tensor:
+        """Logits [N, K] in eval mode."""
+        return self.forward(self.named("params", state["params"]), state, x)[0]
+
+    def gradient(self, loss: Tensor, leaves: Mapping[str, Tensor]) -> Tensor:
+        """dL/dparams as one flat vector [P]; zero where a parameter takes no part."""
+        grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        flat = [
+            (torch.zeros_like(leaf) if grad is None else grad).reshape(-1)
+            for leaf, grad in zip(leaves.values(), grads, strict=True)
+        ]
+        return torch.cat(flat)
+
+    # what every method declares alike
+
+    def values(self) -> dict[str, Value]:
+        """The state's vectors as values of the plan."""
+        return {name: Value("state", (size,), {"weights": name}) for name, size in self.sizes.items()}
+
+    def state_ports(self) -> tuple[Port, ...]:
+        """The state as the first inputs of a program."""
+        return tuple(Port(name, "state", (size,), name) for name, size in self.sizes.items())
+
+    def next_ports(self, names: Iterable[str]) -> tuple[Port, ...]:
+        """These vectors of the state as outputs of a program."""
+        return tuple(Port(f"{name}_next", "state", (self.sizes[name],), name) for name in names)
+
+    def unflatten(self, tensors: tuple[Tensor, ...]) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+        """Split a program's inputs into (state, the rest)."""
+        n = len(self.sizes)
+        return dict(zip(self.sizes, tensors[:n], strict=True)), tensors[n:]

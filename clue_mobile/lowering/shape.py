@@ -1,0 +1,53 @@
+"""Backward of views and pads without scatter and without negative pads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clue_mobile.lowering import windows
+
+aten = torch.ops.aten
+
+
+def constant_pad_nd(x: Tensor, pad: Sequence[int], value: float = 0) -> Any:
+    """A negative pad (autograd's backward of a pad) becomes a slice; positive pads stay as they are."""
+    if all(p >= 0 for p in pad):
+        return NotImplemented
+    for i in range(len(pad) // 2):
+        dim = x.dim() - 1 - i
+        before, after = max(-pad[2 * i], 0), max(-pad[2 * i + 1], 0)
+        if before or after:
+            x = x.narrow(dim, before, x.shape[dim] - before - after)
+    rest = [max(p, 0) for p in pad]
+    return F.pad(x, rest, value=value) if any(rest) else x
+
+
+def _place(x: Tensor, dim: int, before: int, size: int) -> Tensor:
+    """Pad `dim` with zeros so that x starts at `before` of an axis of length `size`."""
+    pads = [0, 0] * (x.dim() - 1 - dim) + [before, size - before - x.shape[dim]]
+    return F.pad(x, pads) if any(pads) else x
+
+
+def slice_backward(grad: Tensor, input_sizes: Sequence[int], dim: int, start: int, end: int, step: int) -> Tensor:
+    """Zeros of `input_sizes` with grad at start:end:step of `dim`."""
+    dim, size = dim % len(input_sizes), input_sizes[dim]
+    start = max(start + size, 0) if start < 0 else min(start, size)
+    return _place(windows.dilate(grad, dim, step), dim, start, size)
+
+
+def select_backward(grad: Tensor, input_sizes: Sequence[int], dim: int, index: int) -> Tensor:
+    """Zeros of `input_sizes` with grad at `index` of `dim`."""
+    dim, size = dim % len(input_sizes), input_sizes[dim]
+    return _place(grad.unsqueeze(dim), dim, index % size, size)
+
+
+TABLE = {
+    aten.constant_pad_nd.default: constant_pad_nd,
+    aten.slice_backward.default: slice_backward,
+    aten.select_backward.default: select_backward,
+}

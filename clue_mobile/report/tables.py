@@ -1,0 +1,100 @@
+"""A table of methods and their scores, as a rich table, as Markdown, and as JSON-able values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clue_mobile.errors import ClueError
+from clue_mobile.evaluate import Scores
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+REFERENCE = "Retrain"
+"""The row from which the gaps of the others are measured."""
+
+HEADINGS = ("Method", "UA", "RA", "TA", "MIA", "Avg. gap", "Forget test", "Time (s)", "Peak (MiB)")
+NOT_KNOWN = "-"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method's result; `wall_s` in seconds and `peak_mib` in MiB are None where they were not measured."""
+
+    name: str
+    scores: Scores
+    wall_s: float | None = None
+    peak_mib: float | None = None
+
+
+def to_rich(rows: Sequence[Row], *, title: str | None = None, reference: str = REFERENCE) -> Table:
+    """Return the table for a terminal; the reference row is bold. Scores are in percent, gaps in points."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading == "Method" else "right")
+    for row, cells in zip(rows, _cells(rows, reference), strict=True):
+        # Text, not str: a name in square brackets is no markup.
+        table.add_row(*map(Text, cells), style="bold" if row.name == reference else None)
+    return table
+
+
+def to_markdown(rows: Sequence[Row], *, reference: str = REFERENCE) -> str:
+    """Return the table in Markdown, ending with a newline. Scores are in percent, gaps in points."""
+    lines = ["| " + " | ".join(HEADINGS) + " |", "|---" + "|---:" * (len(HEADINGS) - 1) + "|"]
+    for cells in _cells(rows, reference):
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def to_json(rows: Sequence[Row], *, reference: str = REFERENCE) -> dict[str, Any]:
+    """Return the table as JSON-able values, not rounded; what is not known is None."""
+    return {
+        "reference": reference,
+        "rows": [
+            {
+                "name": row.name,
+                "scores": row.scores.to_json(),
+                "gap": gap,
+                "wall_s": row.wall_s,
+                "peak_mib": row.peak_mib,
+            }
+            for row, gap in zip(rows, _gaps(rows, reference), strict=True)
+        ],
+    }
+
+
+def _gaps(rows: Sequence[Row], reference: str) -> list[float | None]:
+    """Return each row's gap to the reference row; None for that row itself, and for all where it is absent.
+
+    Raises ClueError where two rows have the reference's name.
+    """
+    found = [row.scores for row in rows if row.name == reference]
+    if len(found) > 1:
+        raise ClueError(f"{len(found)} rows are called {reference}: gaps need a single reference")
+    if not found:
+        return [None] * len(rows)
+    return [None if row.name == reference else row.scores.gap(found[0]) for row in rows]
+
+
+def _cells(rows: Sequence[Row], reference: str) -> list[list[str]]:
+    """Return the text of each row's cells."""
+    return [
+        [
+            row.name,
+            *(f"{value:.2f}" for value in (row.scores.ua, row.scores.ra, row.scores.ta, row.scores.mia)),
+            _number(gap, 2),
+            f"{row.scores.forget_test:.2f}",
+            _number(row.wall_s, 1),
+            _number(row.peak_mib, 0),
+        ]
+        for row, gap in zip(rows, _gaps(rows, reference), strict=True)
+    ]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return NOT_KNOWN if value is None else f"{value:,.{digits}f}"

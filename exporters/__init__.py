@@ -1,0 +1,18 @@
+"""Exporters: one file a runtime. A missing optional package is an error only for the exporter that needs it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+from clue_mobile.errors import unknown
+from exporters.base import Exporter
+
+EXPORTERS = {"onnx": "exporters.onnx"}
+
+
+def get(name: str) -> Exporter:
+    """The exporter called `name`; raises ClueError listing the choices, or naming the extra to install."""
+    if name not in EXPORTERS:
+        raise unknown("runtime", name, EXPORTERS)
+    return cast(Exporter, importlib.import_module(EXPORTERS[name]))

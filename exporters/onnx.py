@@ -1,0 +1,87 @@
+"""ONNX: standard operators of one opset, for stock ONNX Runtime."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from typing import Any
+
+from clue_mobile.errors import ClueError
+from clue_mobile.programs import Traced
+from exporters.base import tensor_names
+
+try:
+    import onnx
+    import onnx_ir
+    import onnxscript
+except ImportError as error:
+    raise ClueError("the ONNX exporter needs the packages onnx and onnxscript: pip install 'clue-mobile[export]'") from error
+
+SUFFIX = ".onnx"
+OVERRIDES: dict[Any, Any] = {}
+OPSET = 20
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that wrote the file."""
+    return {"onnx": onnx.__version__, "onnxscript": onnxscript.__version__, "opset": str(OPSET)}
+
+
+def convert(traced: Traced) -> bytes:
+    """A checked ModelProto. Raises ClueError, naming the operator, where PyTorch's exporter refuses one."""
+    import torch
+
+    from clue_mobile.programs import example_inputs
+
+    inputs, outputs = tensor_names(traced)
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            exported = torch.export.export(traced.graph, example_inputs(traced.program))
+            # optimize=False: the exporter's rewriter takes minutes on graphs of this size; tidy below does what matters
+            made = torch.onnx.export(
+                exported, (), dynamo=True, optimize=False, opset_version=OPSET, input_names=inputs, output_names=outputs, verbose=False
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        cause = error.__cause__.__cause__ if error.__cause__ and error.__cause__.__cause__ else error
+        raise ClueError(f"program {traced.program.name!r} cannot become ONNX: {str(cause).splitlines()[0]}") from error
+    finally:
+        quiet.setLevel(level)
+    assert made is not None
+    model = tidy(made.model)
+    model.producer_name, model.producer_version = "clue-mobile", ""
+    proto = onnx_ir.to_proto(model)
+    onnx.checker.check_model(proto, full_check=True)
+    domains = {node.domain for node in proto.graph.node} | {i.domain for i in proto.opset_import}
+    if domains - {""} or proto.functions:
+        raise ClueError(f"program {traced.program.name!r} came out with operators outside the ONNX standard: {sorted(domains - {''})}")
+    return proto.SerializeToString(deterministic=True)
+
+
+def tidy(model: Any) -> Any:
+    """Inline functions, drop identities and unused nodes, store equal constants once; forget where each node came from."""
+    from onnx_ir.passes import common
+
+    model = onnx_ir.passes.Sequential(
+        common.InlinePass(),
+        common.IdentityEliminationPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+    )(model).model
+    for node in model.graph:
+        node.metadata_props.clear()  # stack traces: they name files of the machine that exported
+        node.doc_string = None
+    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    return model

@@ -1,0 +1,28 @@
+"""Raspberry Pi 5: ONNX programs and the Python runtime that runs them, installable by pip from runtime/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+RUNTIMES = ("onnx",)
+
+
+def _files(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
+    for item in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if item.is_dir():
+            if item.name != "__pycache__":
+                yield from _files(item, f"{prefix}/{item.name}")
+        elif not item.name.endswith((".pyc", ".pyo")):
+            yield f"{prefix}/{item.name}", item.read_bytes()
+
+
+def payload() -> Iterator[tuple[str, bytes]]:
+    """pi_runtime/, the contract it reads, and what pip needs."""
+    runtime = resources.files("pi_runtime")
+    yield from _files(runtime, "pi_runtime")
+    yield from _files(resources.files("contract"), "contract")
+    yield "pyproject.toml", runtime.joinpath("pyproject.runtime.toml").read_bytes()
+    yield "README.md", runtime.joinpath("README.md").read_bytes()
+    yield "requirements.txt", runtime.joinpath("requirements.txt").read_bytes()

@@ -1,0 +1,284 @@
+"""The bundle as export wrote it: opened, checked against its hashes and its schema, and given types."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pi_runtime import plan
+from pi_runtime.errors import ClueError, unknown
+from pi_runtime.files import sha256_file
+from pi_runtime.references import check_references
+
+SCHEMA_VERSION = 1
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a program; `binds` is the name it is joined to, "" for results and metrics."""
+
+    name: str
+    role: str
+    shape: Shape
+    binds: str
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of the bundle: its path inside the folder, its SHA-256 in hex and its size in bytes."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Golden:
+    """How to make a program's inputs and where its expected outputs are (contract/golden.md)."""
+
+    file: str
+    inputs: Mapping[str, tuple[Mapping[str, Any], ...]]
+    strides: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A pure function with fixed shapes; `files` by engine, `flops` and `peak_bytes` planned by export."""
+
+    name: str
+    batch: int
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    flops: int
+    peak_bytes: int
+    files: Mapping[str, FileEntry]
+    golden: Golden
+
+
+@dataclass(frozen=True)
+class Value:
+    """An array that the runtime holds while a request runs; `shape` is that of one row for role "cache"."""
+
+    name: str
+    role: str
+    shape: Shape
+    init: Mapping[str, Any]
+
+    @property
+    def weights_key(self) -> str | None:
+        """The array of the weights file that it starts from."""
+        return self.init.get("weights")
+
+
+@dataclass(frozen=True)
+class Random:
+    """A named random stream; `shape` is one sample's draw, the last three as its distribution needs."""
+
+    name: str
+    stream: int
+    distribution: str
+    shape: Shape
+    low: float
+    high: float
+    classes: int
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What the manifest says; `input_shape` is (C, H, W), `color` "RGB" or "L"."""
+
+    root: Path
+    name: str
+    sha256: str
+    classes: tuple[str, ...]
+    input_shape: tuple[int, int, int]
+    color: str
+    method: str
+    batch: int
+    tuned_batch: int
+    scalars: Mapping[str, float]
+    forget_accuracy_at_most: float
+    weights: FileEntry
+    values: Mapping[str, Value]
+    randoms: Mapping[str, Random]
+    programs: Mapping[str, Program]
+    plan: plan.Plan
+    golden_seed: int
+    golden_tolerance: float
+    files: Mapping[str, FileEntry]
+    notices: tuple[str, ...]
+
+    @staticmethod
+    def open(path: Path | str, verify: bool = True) -> Bundle:
+        """Read and check a bundle folder.
+
+        With `verify`, every file's SHA-256 is checked (seconds for large weights on a Pi); its presence and
+        size always are. Raises ClueError naming the file or the place in the manifest that is wrong.
+        """
+        root = Path(path)
+        raw, digest = _read_manifest(root)
+        bundle = _build(root, raw, digest)
+        _check_files(bundle, verify)
+        check_references(bundle, raw)
+        return bundle
+
+    def file(self, name: str) -> Path:
+        """The path of a listed file. Raises ClueError when it is not listed or leads out of the folder."""
+        if name not in self.files:
+            self.fail(f"{name} is used but not in the list of files")
+        path = self.root / name
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            self.fail(f"{name} leads out of the bundle")
+        return path
+
+    def fail(self, problem: str) -> NoReturn:
+        """Raise the ClueError for a manifest that contradicts itself."""
+        raise ClueError(f"bundle {self.root}: {problem}; export it again")
+
+    def label(self, label: str | int) -> int:
+        """The index of a class given by name, or by index as int or digits. Raises ClueError otherwise."""
+        if isinstance(label, str):
+            if label in self.classes:
+                return self.classes.index(label)
+            if not label.isdecimal():
+                raise unknown("class", label, self.classes)
+            label = int(label)
+        if not 0 <= label < len(self.classes):
+            last = len(self.classes) - 1
+            raise ClueError(f"label {label} is out of range: {self.name} has classes 0 to {last}")
+        return int(label)
+
+    def merged_scalars(self, scalars: Mapping[str, float] | None) -> dict[str, float]:
+        """The method's scalars, some replaced. Raises ClueError for an unknown name or a value not finite."""
+        merged = dict(self.scalars)
+        for name, value in (scalars or {}).items():
+            if name not in merged:
+                raise unknown("scalar", name, merged)
+            if not math.isfinite(value):
+                raise ClueError(f"scalar {name} is {value}: it must be finite")
+            merged[name] = float(value)
+        return merged
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _read_manifest(root: Path) -> tuple[dict[str, Any], str]:
+    path = root / "manifest.json"
+    if not path.is_file():
+        raise ClueError(f"{root} is no bundle: it has no manifest.json")
+    digest = sha256_file(path)
+    try:
+        words = (root / "manifest.sha256").read_text(encoding="ascii").split()
+        content = path.read_bytes()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClueError(f"bundle {root}: cannot read manifest.sha256 ({error})") from error
+    if not words or words[0] != digest:
+        raise ClueError(f"bundle {root}: manifest.json does not match manifest.sha256; copy the bundle again")
+    try:
+        raw = json.loads(content, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise ClueError(
+            f"bundle {root}: manifest.json is not valid JSON ({error}); export it again"
+        ) from error
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ClueError(
+            f"bundle {root} was made by a newer clue-mobile (manifest version {version}, this runtime reads "
+            f"{SCHEMA_VERSION}): update the runtime"
+        )
+    _check_schema(root, raw)
+    return raw, digest
+
+
+def _check_schema(root: Path, raw: object) -> None:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    text = resources.files("contract").joinpath("manifest.schema.json").read_text(encoding="utf-8")
+    error = best_match(Draft202012Validator(json.loads(text)).iter_errors(raw))
+    if error is not None:
+        where = "/".join(str(part) for part in error.absolute_path) or "top level"
+        message = error.message if len(error.message) < 200 else error.message[:200] + "..."
+        raise ClueError(f"bundle {root}: manifest.json, {where}: {message}; export it again")
+
+
+def _ports(raw: list[dict[str, Any]]) -> tuple[Port, ...]:
+    return tuple(Port(p["name"], p["role"], tuple(p["shape"]), p.get("binds", "")) for p in raw)
+
+
+def _program(name: str, raw: Mapping[str, Any]) -> Program:
+    golden = raw["golden"]
+    return Program(
+        name=name,
+        batch=raw["batch"],
+        inputs=_ports(raw["inputs"]),
+        outputs=_ports(raw["outputs"]),
+        flops=raw["flops"],
+        peak_bytes=raw["peak_bytes"],
+        files={engine: FileEntry(**entry) for engine, entry in raw["files"].items()},
+        golden=Golden(
+            golden["file"],
+            {port: tuple(draws) for port, draws in golden["inputs"].items()},
+            {port: output["stride"] for port, output in golden["outputs"].items()},
+        ),
+    )
+
+
+def _random(name: str, raw: Mapping[str, Any]) -> Random:
+    low, high, classes = raw.get("low", 0.0), raw.get("high", 1.0), raw.get("classes", 0)
+    return Random(name, raw["stream"], raw["distribution"], tuple(raw["shape"]), low, high, classes)
+
+
+def _build(root: Path, raw: Mapping[str, Any], digest: str) -> Bundle:
+    method, (channels, height, width) = raw["method"], raw["input"]["shape"]
+    return Bundle(
+        root=root,
+        name=raw["name"],
+        sha256=digest,
+        classes=tuple(raw["model"]["classes"]),
+        input_shape=(channels, height, width),
+        color=raw["input"]["color"],
+        method=method["name"],
+        batch=method["batch"],
+        tuned_batch=method["tuned_batch"],
+        scalars={name: float(value) for name, value in method["scalars"].items()},
+        forget_accuracy_at_most=float(method["verify"]["forget_accuracy_at_most"]),
+        weights=FileEntry(**raw["weights"]),
+        values={
+            name: Value(name, value["role"], tuple(value["shape"]), value["init"])
+            for name, value in raw["values"].items()
+        },
+        randoms={name: _random(name, random) for name, random in raw["randoms"].items()},
+        programs={name: _program(name, program) for name, program in raw["programs"].items()},
+        plan=plan.parse(raw["plan"]),
+        golden_seed=raw["golden"]["seed"],
+        golden_tolerance=float(raw["golden"]["tolerance"]),
+        files={entry["file"]: FileEntry(**entry) for entry in raw["files"]},
+        notices=tuple(raw["notices"]),
+    )
+
+
+def _check_files(bundle: Bundle, verify: bool) -> None:
+    for entry in bundle.files.values():
+        path = bundle.file(entry.file)
+        if not path.is_file():
+            raise ClueError(f"bundle {bundle.root}: {entry.file} is missing; copy the bundle again")
+        size = path.stat().st_size
+        if size != entry.bytes:
+            raise ClueError(
+                f"bundle {bundle.root}: {entry.file} has {size} bytes instead of {entry.bytes}; "
+                "copy the bundle again"
+            )
+        if verify and sha256_file(path) != entry.sha256:
+            raise ClueError(
+                f"bundle {bundle.root}: {entry.file} was changed: its SHA-256 is not the manifest's; "
+                "copy the bundle again"
+            )

@@ -1,0 +1,167 @@
+"""What a request cost: a record for each phase and one for the request, as contract/cost.schema.json says."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pi_runtime import device
+from pi_runtime.engine import Engine
+
+SCHEMA = 1
+
+
+@dataclass
+class _Account:
+    """The sums of one phase, or of the request."""
+
+    batch: int | None = None
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    load_s: float = 0.0
+    save_s: float = 0.0
+    steps: array[float] = field(default_factory=lambda: array("d"))
+    peak: int = 0
+    thermal_start: float | None = None
+    thermal_end: float | None = None
+    throttled: bool | None = None
+
+    def enter(self) -> None:
+        if not self.wall_s:
+            self.thermal_start = device.temperature()
+
+    def leave(self, peak: int) -> None:
+        self.peak = max(self.peak, peak)
+        self.thermal_end = device.temperature()
+        now = device.throttled()
+        self.throttled = now if self.throttled is None else self.throttled or bool(now)
+
+
+class Meter:
+    """Adds up the cost of one request.
+
+    `measure(phase)` is used around each operation. The peak memory is read and reset whenever the phase
+    changes, so that each phase has its own; the request's is the largest of all.
+    """
+
+    def __init__(self, engine: Engine, batch: int) -> None:
+        self._engine = engine
+        self._memory = device.PeakMemory()
+        self._phases: dict[str, _Account] = {}
+        self._request = _Account(batch)
+        self._request.enter()
+        self._open = ""
+        self._start = (time.perf_counter(), time.process_time())
+
+    @property
+    def steps(self) -> int:
+        """How many programs were run."""
+        return len(self._request.steps)
+
+    @contextmanager
+    def measure(self, phase: str, batch: int | None = None, step: bool = False) -> Iterator[None]:
+        """Time the block as part of a phase ("" for none); `step` also counts it as a step with its time."""
+        if phase != self._open:
+            self._change(phase)
+        account = self._phases.get(phase)
+        if account is not None and account.batch is None:
+            account.batch = batch
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            if step:
+                self._request.steps.append(wall)
+            if account is not None:
+                account.wall_s += wall
+                account.cpu_s += cpu
+                if step:
+                    account.steps.append(wall)
+
+    def loaded(self, seconds: float, phase: str = "") -> None:
+        """Count time for loading programs or weights, for the request and the phase that needs it first."""
+        self._request.load_s += seconds
+        if phase:
+            self._phases.setdefault(phase, _Account()).load_s += seconds
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Count the block as time for saving the new weights."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._request.save_s += time.perf_counter() - start
+
+    def _change(self, phase: str) -> None:
+        peak = self._memory.read()
+        if self._open:
+            self._phases[self._open].leave(peak)
+        self._request.peak = max(self._request.peak, peak)
+        self._memory.reset()
+        self._open = phase
+        if phase:
+            self._phases.setdefault(phase, _Account()).enter()
+
+    def records(self, request_id: int, model_sha256: str, status: str) -> list[dict[str, Any]]:
+        """The records so far: the phases that began, in the order of the plan, then the request.
+
+        `model_sha256` is the hash of the weights that the request began with, `status` done, failed or
+        cancelled.
+        """
+        self._change("")
+        start_wall, start_cpu = self._start
+        self._request.wall_s = time.perf_counter() - start_wall
+        self._request.cpu_s = time.process_time() - start_cpu
+        self._request.leave(self._memory.read())
+        common = {"request_id": request_id, "model_sha256": model_sha256, "status": status}
+        entered = {phase: account for phase, account in self._phases.items() if account.wall_s}
+        accounts = {**entered, "request": self._request}
+        return [self._record(phase, account, common) for phase, account in accounts.items()]
+
+    def _record(self, phase: str, account: _Account, common: Mapping[str, Any]) -> dict[str, Any]:
+        engine = self._engine
+        percentiles = np.percentile(account.steps, (50, 95)) * 1000 if account.steps else (None, None)
+        p50, p95 = (None if value is None else round(float(value), 3) for value in percentiles)
+        return {
+            "schema": SCHEMA,
+            "request_id": common["request_id"],
+            "phase": phase,
+            "device": device.facts(),
+            "runtime": {
+                "name": engine.name,
+                "version": engine.version,
+                "backend": engine.backend,
+                "threads": engine.threads,
+            },
+            "model_sha256": common["model_sha256"],
+            "batch": account.batch,
+            "steps": len(account.steps),
+            "wall_s": round(account.wall_s, 6),
+            "cpu_s": round(account.cpu_s, 6),
+            "step_ms": {"p50": p50, "p95": p95},
+            "load_s": round(account.load_s, 6),
+            "save_s": round(account.save_s, 6),
+            "peak_mem_bytes": account.peak,
+            "peak_mem_source": self._memory.source,
+            # Energy needs a meter that a Pi does not have: not measured is null, never 0.
+            "energy_j": None,
+            "energy_source": None,
+            "energy_scope": None,
+            "energy_kind": None,
+            "idle_w": None,
+            "thermal_start": account.thermal_start,
+            "thermal_end": account.thermal_end,
+            "throttled": account.throttled,
+            "plugged": device.plugged(),
+            "sampler_hz": None,
+            "sampler_cpu_s": None,
+            "status": common["status"],
+        }

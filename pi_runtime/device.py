@@ -1,0 +1,85 @@
+"""Facts about the device, read from the kernel's files; None where the device does not tell."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import resource
+from pathlib import Path
+
+_THROTTLED_NOW = 0b1110  # frequency capped, throttled, soft temperature limit (bits of the Pi's firmware)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
+    except OSError:
+        return None
+
+
+@functools.cache
+def facts() -> dict[str, str | int | None]:
+    """The `device` entry of a cost record: model, os, soc, ram_bytes."""
+    compatible = _read(Path("/proc/device-tree/compatible"))
+    names = [
+        line.partition("=")[2].strip('"')
+        for line in (_read(Path("/etc/os-release")) or "").splitlines()
+        if line.startswith("PRETTY_NAME=")
+    ]
+    model = _read(Path("/proc/device-tree/model")) or _read(Path("/sys/class/dmi/id/product_name"))
+    return {
+        "model": model or platform.machine(),
+        "os": f"{names[0] if names else platform.system()}, kernel {platform.release()}",
+        "soc": compatible.split("\0")[-1] if compatible else None,
+        "ram_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    }
+
+
+def temperature() -> float | None:
+    """The processor's temperature in degrees Celsius: the first zone that says cpu or soc, else the first."""
+    zones = sorted(Path("/sys/class/thermal").glob("thermal_zone*"))
+    named = [zone for zone in zones if any(word in (_read(zone / "type") or "") for word in ("cpu", "soc"))]
+    for zone in named or zones:
+        text = _read(zone / "temp")
+        if text is not None and text.lstrip("-").isdecimal():
+            return int(text) / 1000
+    return None
+
+
+def throttled() -> bool | None:
+    """Whether a Raspberry Pi's firmware holds the processor's frequency down right now."""
+    for path in Path("/sys/devices/platform").glob("soc*/*firmware/get_throttled"):
+        text = _read(path)
+        if text:
+            return bool(int(text, 16) & _THROTTLED_NOW)
+    return None
+
+
+def plugged() -> bool | None:
+    """Whether an external supply is connected; None for devices without a battery, such as a Pi."""
+    states = [_read(path) for path in Path("/sys/class/power_supply").glob("*/online")]
+    return "1" in states if states else None
+
+
+class PeakMemory:
+    """The largest resident memory of this process since the last `reset`, as the kernel counts it."""
+
+    def __init__(self) -> None:
+        self.source = "VmHWM"
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew where the kernel allows it; else `source` says that the figure goes further back."""
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            self.source = "ru_maxrss, not reset"
+
+    def read(self) -> int:
+        """The peak in bytes."""
+        if self.source == "VmHWM":
+            for line in (_read(Path("/proc/self/status")) or "").splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,118 @@
+"""ONNX Runtime on the CPU: programs read and write the runtime's own arrays, nothing is copied each step."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pi_runtime.bundle import Port, Program
+from pi_runtime.engine import Arrays
+from pi_runtime.errors import ClueError
+
+# Values that are swapped have two arrays each, so a plan comes back to few combinations; the limit only keeps
+# a session that is given new arrays each time from holding on to all of them.
+_MOST_BINDINGS = 64
+
+
+def usable_cpus() -> int:
+    """How many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class OnnxEngine:
+    """`threads` is the number of threads inside an operator, all usable processors when None."""
+
+    name = "onnx"
+    backend = "cpu"
+
+    def __init__(self, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise ClueError(f"threads is {threads}: it must be at least 1")
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ClueError(
+                "onnxruntime is not installed: pip install onnxruntime, or 'clue-mobile[pi]' on a computer"
+            ) from error
+        self._onnxruntime = onnxruntime
+        self.version: str = onnxruntime.__version__
+        self.threads = threads or usable_cpus()
+
+    def load(self, path: Path, program: Program) -> OnnxSession:
+        """See `Engine.load`."""
+        options = self._onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = self._onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3  # errors only: they also arrive as exceptions
+        try:
+            session = self._onnxruntime.InferenceSession(
+                str(path), sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's exceptions have no common base of their own
+            raise ClueError(f"onnxruntime cannot load {path}: {_first_line(error)}") from error
+        for kind, found, ports in (
+            ("input", session.get_inputs(), program.inputs),
+            ("output", session.get_outputs(), program.outputs),
+        ):
+            _check_ports(path, kind, found, ports)
+        return OnnxSession(session, program)
+
+
+class OnnxSession:
+    """See `Session`. One set of bindings is kept for each combination of arrays that was seen."""
+
+    def __init__(self, session: Any, program: Program) -> None:
+        self._session, self._program = session, program
+        self._bindings: dict[tuple[int, ...], tuple[Any, list[Any]]] = {}
+
+    def run(self, inputs: Arrays, outputs: Arrays) -> None:
+        """See `Session.run`."""
+        program = self._program
+        arrays = [inputs[port.name] for port in program.inputs]
+        arrays += [outputs[port.name] for port in program.outputs]
+        key = tuple([array.ctypes.data for array in arrays])
+        if key not in self._bindings:
+            if len(self._bindings) == _MOST_BINDINGS:
+                self._bindings.clear()
+            # The arrays are kept too, so that their addresses cannot come to belong to others.
+            self._bindings[key] = (self._bind(inputs, outputs), arrays)
+        try:
+            self._session.run_with_iobinding(self._bindings[key][0])
+        except Exception as error:  # see OnnxEngine.load
+            raise ClueError(f"program {program.name} failed in onnxruntime: {_first_line(error)}") from error
+
+    def _bind(self, inputs: Arrays, outputs: Arrays) -> Any:
+        binding = self._session.io_binding()
+        for ports, arrays, bind in (
+            (self._program.inputs, inputs, binding.bind_input),
+            (self._program.outputs, outputs, binding.bind_output),
+        ):
+            for port in ports:
+                array = arrays[port.name]
+                # A wrong array would be read or written beyond its end: nothing behind this point checks.
+                if array.shape != port.shape or array.dtype != np.float32 or not array.flags.c_contiguous:
+                    raise ClueError(
+                        f"program {self._program.name}, port {port.name}: expected a contiguous float32 "
+                        f"array {list(port.shape)}, got {array.dtype} {list(array.shape)}"
+                    )
+                bind(port.name, "cpu", 0, np.float32, list(port.shape), array.ctypes.data)
+        return binding
+
+
+def _check_ports(path: Path, kind: str, found: list[Any], ports: tuple[Port, ...]) -> None:
+    described = {port.name: (tuple(port.shape), port.type) for port in found}
+    expected = {port.name: (port.shape, "tensor(float)") for port in ports}
+    for name in sorted(described.keys() | expected.keys()):
+        if described.get(name) != expected.get(name):
+            raise ClueError(
+                f"{path}: {kind} {name} is {described.get(name, 'missing')} in the file and "
+                f"{expected.get(name, 'missing')} in the manifest; export the bundle again"
+            )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,253 @@
+"""Carries out the plan of one request in memory: programs, values, batches, random numbers; no store."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pi_runtime import augment, draw, rng
+from pi_runtime import plan as plans
+from pi_runtime.bundle import Bundle, Port
+from pi_runtime.classify import Classifier, pixels
+from pi_runtime.cost import Meter
+from pi_runtime.engine import Array, Engine, Session
+from pi_runtime.errors import ClueError
+from pi_runtime.values import Values
+
+
+class Cancelled(Exception):  # noqa: N818  not an error: the user asked for it
+    """The request was cancelled between two operations."""
+
+
+class Refused(Exception):  # noqa: N818  not an error: a check of the outcome said no
+    """The outcome must not be served; the message says why."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Told after each operation: `done` of `total` operations, the metrics of the latest program."""
+
+    phase: str
+    epoch: int
+    done: int
+    total: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a request works on; `images` are its frozen samples, uint8 [N, H, W, C], `labels` int64 [N]."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    seed: int
+    scalars: Mapping[str, float]
+    progress: Callable[[Progress], None] | None = None
+    cancel: Callable[[], bool] | None = None
+
+    def check_cancelled(self) -> None:
+        """Raise Cancelled when the user asked for it."""
+        if self.cancel is not None and self.cancel():
+            raise Cancelled
+
+
+@dataclass
+class Evidence:
+    """What happened: the mean of each metric by phase and epoch, the percent that stops measured."""
+
+    epochs_run: int = 0
+    stopped_early: bool = False
+    metrics: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    stops: list[dict[str, float]] = field(default_factory=list)
+
+
+class Runner:
+    """Holds the sessions, values and buffers of one request.
+
+    Raises ClueError when a program cannot be loaded or fails.
+    """
+
+    def __init__(
+        self, bundle: Bundle, engine: Engine, served: Mapping[str, Array], job: Job, meter: Meter
+    ) -> None:
+        self.bundle, self.job, self.meter = bundle, job, meter
+        self.evidence = Evidence()
+        self._sums: dict[tuple[str, str], tuple[int, float, int]] = {}
+        self._sessions: dict[str, Session] = {}
+        self._classifiers: dict[str, Classifier] = {}
+        self._buffers: dict[tuple[str, ...], Array] = {}
+        start = time.perf_counter()
+        self.values = Values(bundle, served, len(job.images), job.seed)
+        meter.loaded(time.perf_counter() - start)
+        for phase, name in _programs(bundle.plan):
+            if name not in self._sessions:
+                start = time.perf_counter()
+                self._sessions[name] = load(bundle, engine, name)
+                meter.loaded(time.perf_counter() - start, phase)
+
+    def run(self) -> None:
+        """Carry out the whole plan. Raises Cancelled, Refused (a metric is not finite) or ClueError."""
+        job, plan = self.job, self.bundle.plan
+        n = len(job.images)
+        total = plans.total(plan, n, job.scalars)
+        start: int | None = 0
+        while start is not None:
+            start = self._until_stop(plans.operations(plan, n, job.scalars, job.seed, start), total)
+
+    def _until_stop(self, operations: Iterable[plans.Operation], total: int) -> int | None:
+        """Carry out operations until a stop is taken; returns where to go on, None at the plan's end."""
+        for operation in operations:
+            self.job.check_cancelled()
+            place, metrics = operation.place, {}
+            self.evidence.epochs_run = max(self.evidence.epochs_run, place.epoch + 1)
+            batch = None if place.positions is None else len(place.positions)
+            with self.meter.measure(place.phase, batch, step=isinstance(operation, plans.Run)):
+                match operation:
+                    case plans.Run():
+                        metrics = self._run(operation)
+                    case plans.Reset():
+                        for name in operation.node.values:
+                            self.values.reset(name, place.epoch, place.repeat)
+                    case plans.Stop() if operation.due and self._low_enough(operation):
+                        self.evidence.stopped_early = True
+                        return operation.leave_to
+            self._log(operation, metrics)
+            if self.job.progress is not None:
+                done = operation.number + 1
+                self.job.progress(Progress(place.phase, place.epoch, done, total, metrics))
+        return None
+
+    def accuracy(self, program: str, most: int | None = None) -> float:
+        """Percent of the request's samples that `program` gives their label, over at most `most` of them."""
+        n = len(self.job.images)
+        count = n if most is None else min(most, n)
+        positions = np.arange(count) * n // count
+        if program not in self._classifiers:
+            classifier = Classifier(self.bundle.programs[program], self._sessions[program])
+            self._classifiers[program] = classifier
+        logits = self._classifiers[program].logits(
+            self.values.current, self.job.images, positions, self.job.check_cancelled
+        )
+        if not np.isfinite(logits).all():
+            raise Refused(f"the logits of {program} are not finite")
+        return 100.0 * float(np.mean(np.argmax(logits, axis=1) == self.job.labels[positions]))
+
+    def _low_enough(self, stop: plans.Stop) -> bool:
+        accuracy = self.accuracy(stop.node.program, stop.node.samples)
+        self.evidence.stops.append(
+            {"operation": stop.number, "epoch": stop.place.epoch, "accuracy": accuracy}
+        )
+        return accuracy <= plans.resolve(stop.node.accuracy_at_most, self.job.scalars)
+
+    def _run(self, operation: plans.Run) -> dict[str, float]:
+        node, place = operation.node, operation.place
+        program = self.bundle.programs[node.program]
+        inputs = {port.name: self._input(port, node, place) for port in program.inputs}
+        outputs = {port.name: self._output(port, node, place) for port in program.outputs}
+        self._sessions[node.program].run(inputs, outputs)
+        metrics = {}
+        for port in program.outputs:
+            name = node.bind.get(port.name, port.binds)
+            match port.role:
+                case "state" | "carry":
+                    self.values.written(name)
+                case "cache":
+                    # A sample that stands twice in a filled batch has the same row twice.
+                    self.values.current(name)[place.positions] = outputs[port.name]
+                case "metric":
+                    metrics[port.name] = float(outputs[port.name])
+        return metrics
+
+    def _buffer(self, port: Port, *key: str) -> Array:
+        """One array for all ports of a kind: programs do not run at the same time."""
+        full = (*key, str(port.shape))
+        if full not in self._buffers:
+            self._buffers[full] = np.zeros(port.shape, np.float32)
+        return self._buffers[full]
+
+    def _input(self, port: Port, node: plans.RunNode, place: plans.Place) -> Array:
+        name = node.bind.get(port.name, port.binds)
+        if port.role in ("state", "carry"):
+            return self.values.current(name)
+        array = self._buffer(port, "input", port.role, name)
+        if port.role == "scalar":
+            array[...] = self.job.scalars[name]
+            return array
+        assert place.positions is not None  # the bundle's checks: such a program stands in a batch
+        match port.role:
+            case "cache":
+                array[...] = self.values.current(name)[place.positions]
+            case "random":
+                random = self.bundle.randoms[name]
+                array[...] = draw.random(random, self.job.seed, place.epoch, place.positions, place.repeat)
+            case _ if name == "onehot":
+                array[...] = 0
+                array[np.arange(len(array)), self.job.labels[place.positions]] = 1
+            case _:
+                images = self.job.images[place.positions]
+                if place.augment:
+                    moves = rng.augmentation(self.job.seed, place.epoch, place.positions)
+                    images = augment.crop_flip(images, *moves)
+                pixels(images, array)
+        return array
+
+    def _output(self, port: Port, node: plans.RunNode, place: plans.Place) -> Array:
+        if port.role in ("state", "carry"):
+            return self.values.target(node.bind.get(port.name, port.binds))
+        return self._buffer(port, "output", port.name)
+
+    def _log(self, operation: plans.Operation, metrics: Mapping[str, float]) -> None:
+        place = operation.place
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise Refused(f"{name} became {value} in epoch {place.epoch + 1}")
+            means = self.evidence.metrics.setdefault(place.phase, {}).setdefault(name, [])
+            epoch, total, count = self._sums.get((place.phase, name), (-1, 0.0, 0))
+            if epoch != place.epoch:
+                means.append(0.0)
+                total, count = 0.0, 0
+            total, count = total + value, count + 1
+            self._sums[place.phase, name] = (place.epoch, total, count)
+            means[-1] = total / count
+
+
+def load(bundle: Bundle, engine: Engine, name: str) -> Session:
+    """Load a program's file for an engine. Raises ClueError when the bundle has none for it."""
+    program = bundle.programs[name]
+    if engine.name not in program.files:
+        made = ", ".join(sorted(program.files))
+        raise ClueError(
+            f"bundle {bundle.root} has no {engine.name} programs (it has {made}): export with --target pi5"
+        )
+    return engine.load(bundle.file(program.files[engine.name].file), program)
+
+
+def _programs(plan: plans.Plan) -> list[tuple[str, str]]:
+    """(phase, program) for every run and stop in order, then predict, which verifies."""
+    found: list[tuple[str, str]] = []
+
+    def visit(nodes: Iterable[plans.Node], phase: str) -> None:
+        for node in nodes:
+            if isinstance(node, plans.RunNode | plans.StopNode):
+                found.append((phase, node.program))
+            else:
+                visit(getattr(node, "body", ()), node.name if isinstance(node, plans.Phase) else phase)
+
+    visit(plan, "")
+    return [*found, ("verify", "predict")]
+
+
+def check_state(before: Mapping[str, Array], after: Mapping[str, Array]) -> None:
+    """Raise Refused unless every array is finite and at least one differs."""
+    changed = False
+    for key, array in after.items():
+        if not np.isfinite(array).all():
+            raise Refused(f"the new {key} are not finite")
+        changed = changed or not np.array_equal(before[key], array)
+    if not changed:
+        raise Refused("the weights did not change")
