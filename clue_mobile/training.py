@@ -107,6 +107,8 @@ def train(
     if validation is not None:
         _check_data(spec, *validation)
         kept = _included(validation[1], config, spec)
+        if not len(kept):
+            raise ClueError("validation holds no image of a class that is trained")
         validation = validation[0][kept], validation[1][kept]
     if len(included) < 2:
         raise ClueError(f"training needs at least 2 images, not {len(included)}")
@@ -161,7 +163,7 @@ def to_input(images: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
 
 
 def crop_flip(images: torch.Tensor) -> torch.Tensor:
-    """Shift each image [N, H, W, C] by up to 4 pixels, black where nothing was, and mirror every second one.
+    """Shift each image [N, H, W, C] by up to 4 pixels, black where nothing was, and mirror half of them.
 
     Drawn per image from torch's global generator.
     """
@@ -174,7 +176,7 @@ def crop_flip(images: torch.Tensor) -> torch.Tensor:
 
 
 def one_cycle(step: int, steps: int, peak: float) -> float:
-    """Return the learning rate of a step in 0 to `steps` - 1: linear up to `peak`, then a half cosine to 0."""
+    """Return the learning rate of `step` (from 0): linear up to `peak`, then a half cosine towards 0."""
     warm_up = WARM_UP * steps
     if step < warm_up:
         return peak * (FIRST_LR + (1 - FIRST_LR) * step / warm_up)
@@ -310,7 +312,11 @@ def _save(
 def _resume(
     path: Path | None, run: dict[str, Any], module: nn.Module, optimizer: torch.optim.Optimizer
 ) -> list[dict[str, Any]]:
-    if path is None or not path.exists():
+    if path is None:
+        return []
+    if not path.parent.is_dir():  # else the first epoch would be lost
+        raise ClueError(f"no folder {path.parent} for the checkpoint")
+    if not path.exists():
         return []
     try:
         saved = torch.load(path, weights_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -16,6 +15,7 @@ from pi_runtime.files import sha256_file
 from pi_runtime.references import check_references
 
 SCHEMA_VERSION = 1
+_FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 Shape = tuple[int, ...]
 
 
@@ -155,13 +155,13 @@ class Bundle:
         return int(label)
 
     def merged_scalars(self, scalars: Mapping[str, float] | None) -> dict[str, float]:
-        """The method's scalars, some replaced. Raises ClueError for an unknown name or a value not finite."""
+        """The method's scalars, some replaced. Raises ClueError for an unknown name or no float32 value."""
         merged = dict(self.scalars)
         for name, value in (scalars or {}).items():
             if name not in merged:
                 raise unknown("scalar", name, merged)
-            if not math.isfinite(value):
-                raise ClueError(f"scalar {name} is {value}: it must be finite")
+            if not abs(value) <= _FLOAT32_MAX:
+                raise ClueError(f"scalar {name} is {value}: it must be finite in float32")
             merged[name] = float(value)
         return merged
 

@@ -170,7 +170,7 @@ def _add(options: argparse.Namespace) -> int:
             if source.labels is not None and label is not None and (source.labels != label).any():
                 raise ClueError(f"{source.names[0]}: y has other labels than {label}: leave out --label")
             labels = [label] * len(source.names) if source.labels is None else source.labels.tolist()
-            for one in sorted(set(labels)):
+            for one in [runtime.bundle.label(index) for index in sorted(set(labels))]:
                 chosen = source.images[[other == one for other in labels]]
                 given[one] += len(chosen)
                 new[one] += len(runtime.add(chosen, one))

@@ -151,7 +151,7 @@ class Meter:
             "save_s": round(account.save_s, 6),
             "peak_mem_bytes": account.peak,
             "peak_mem_source": self._memory.source,
-            # Energy needs a meter that a Pi does not have: not measured is null, never 0.
+            # Nothing here measures energy: not measured is null, never 0.
             "energy_j": None,
             "energy_source": None,
             "energy_scope": None,

@@ -90,7 +90,6 @@ class _Request:
         self.evidence: dict[str, Any] = {}
 
     def carry_out(self) -> RequestResult:
-        path = self.store.generation_path(self.id)
         try:
             digest = self._new_weights()
             return self._end("done", None, digest)
@@ -99,12 +98,18 @@ class _Request:
         except Refused as refusal:
             return self._end("failed", str(refusal))
         except BaseException as error:
-            path.unlink(missing_ok=True)
-            stopped = isinstance(error, KeyboardInterrupt)
             # What broke matters more than that it could not be noted: the next open notes it as interrupted.
             with contextlib.suppress(ClueError):
-                self._end("cancelled" if stopped else "failed", str(error) or type(error).__name__)
+                self._give_up(error)
             raise
+
+    def _give_up(self, error: BaseException) -> None:
+        """Remove the new weights and note the error, unless it came so late that they serve already."""
+        if self.store.serving().request_id == self.id:
+            return
+        self.store.generation_path(self.id).unlink(missing_ok=True)
+        status = "cancelled" if isinstance(error, KeyboardInterrupt) else "failed"
+        self._end(status, str(error) or type(error).__name__)
 
     def _new_weights(self) -> str:
         """Run, verify and write the new weights; returns their SHA-256."""

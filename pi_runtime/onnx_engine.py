@@ -74,11 +74,11 @@ class OnnxSession:
         program = self._program
         arrays = [inputs[port.name] for port in program.inputs]
         arrays += [outputs[port.name] for port in program.outputs]
-        key = tuple([array.ctypes.data for array in arrays])
+        key = tuple([id(array) for array in arrays])
         if key not in self._bindings:
             if len(self._bindings) == _MOST_BINDINGS:
                 self._bindings.clear()
-            # The arrays are kept too, so that their addresses cannot come to belong to others.
+            # The arrays are kept too, so that neither their memory nor their identity passes to others.
             self._bindings[key] = (self._bind(inputs, outputs), arrays)
         try:
             self._session.run_with_iobinding(self._bindings[key][0])

@@ -164,8 +164,8 @@ def _check_node(bundle: Bundle, node: Node, around: _Around) -> None:
             outer = around.batches
             if outer is not None and (
                 around.size % node.size
-                or node.order not in (None, outer.order)
-                or node.augment not in (None, outer.augment)
+                or node.order not in (None, outer.order or "shuffled")
+                or node.augment not in (None, outer.augment or "none")
             ):
                 bundle.fail(f"the batches of {node.size} inside batches of {around.size} do not fit them")
             inside = _Around(outer or node, node.size, around.epochs)

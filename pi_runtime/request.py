@@ -135,7 +135,8 @@ class Runner:
         )
         if not np.isfinite(logits).all():
             raise Refused(f"the logits of {program} are not finite")
-        return 100.0 * float(np.mean(np.argmax(logits, axis=1) == self.job.labels[positions]))
+        correct = np.argmax(logits, axis=1) == self.job.labels[positions]
+        return 100.0 * int(np.count_nonzero(correct)) / count
 
     def _low_enough(self, stop: plans.Stop) -> bool:
         accuracy = self.accuracy(stop.node.program, stop.node.samples)

@@ -2,7 +2,7 @@
 
 >>> digits = load("digits", input_shape=(1, 8, 8))
 >>> len(digits.train), len(digits.validation), len(digits.test)
-(1085, 356, 356)
+(1087, 355, 355)
 """
 
 from __future__ import annotations

@@ -110,22 +110,20 @@ def load_zip(
 def _walk(root: Path) -> Iterator[tuple[str, int]]:
     """Yield (path, bytes) of each image file and (path + "/", 0) of each directory.
 
-    Links are followed, but a directory is entered once only, so that links in a circle end.
+    Links are followed, but not to a directory that they lie in: that circle would have no end.
     """
-    seen: set[tuple[int, int]] = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
-        facts = Path(folder).stat()
-        if (facts.st_dev, facts.st_ino) in seen:
+        path = Path(folder)
+        if any(path.samefile(parent) for parent in path.parents):
             subfolders.clear()
             continue
-        seen.add((facts.st_dev, facts.st_ino))
-        below = Path(folder).relative_to(root)
+        below = path.relative_to(root)
         for name in subfolders:
             yield f"{(below / name).as_posix()}/", 0
         for name in files:
             if PurePosixPath(name).suffix.lower() in SUFFIXES:
                 try:
-                    size = (Path(folder) / name).stat().st_size
+                    size = (path / name).stat().st_size
                 except OSError as error:
                     raise ClueError(f"cannot read the image {below / name} in {root}: {error}") from error
                 yield (below / name).as_posix(), size
@@ -212,7 +210,7 @@ def _decode_all(
                 )
             try:
                 data = read(parts)
-            except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+            except Exception as error:  # zipfile's decompressors raise many types on damaged data
                 raise ClueError(f"cannot read {name}: {error}") from error
             images[place] = pixels.decode(data, name, input_shape)
         return len(chunk)

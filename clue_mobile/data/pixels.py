@@ -1,11 +1,13 @@
 """One image file to the pixels that a model takes: the choices a decoder leaves open are made here, once.
 
+They are those of the device runtimes, so that a file gives a model the same pixels here and there.
+
 - The EXIF orientation is applied; of an animation the first frame counts.
 - Transparent pixels are composited on black; palettes, CMYK and YCbCr become RGB.
-- 16-bit grey is scaled to 8 bits by round(v / 257). Pixels of 32 bits are refused: their range is unknown.
 - Grey from colour is Pillow's luma (ITU-R 601); grey becomes colour by repeating it three times.
-- Where the size differs, the largest centred rectangle of the model's aspect ratio is cut out and resized
-  with Pillow's antialiased bilinear filter. An image that already has the model's size is left as it is.
+- Grey of more than 8 bits is refused: its range is not known.
+- An image of another size is stretched to the model's with Pillow's antialiased bilinear filter; one that
+  already has that size is left as it is.
 """
 
 from __future__ import annotations
@@ -46,45 +48,33 @@ def decode(data: bytes, name: str, input_shape: tuple[int, int, int]) -> npt.NDA
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise ClueError(
-                    f"{name} is {image.width} x {image.height}, larger than the {MAX_PIXELS:,} pixels allowed"
-                )
+                raise ClueError(f"{image.width} x {image.height} pixels; {MAX_PIXELS:,} are allowed")
             return to_pixels(image, input_shape)
-    except ClueError:
-        raise
+    except ClueError as error:
+        raise ClueError(f"{name}: {error}") from error
     except Exception as error:  # Pillow's decoders raise many types on damaged files
         raise ClueError(f"cannot read the image {name}: {error}") from error
 
 
 def to_pixels(image: Image.Image, input_shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
-    """Turn a Pillow image into uint8 [H, W, C] for `input_shape` = (C, H, W); ClueError for 32-bit pixels."""
+    """Turn a Pillow image into uint8 [H, W, C] for `input_shape` = (C, H, W).
+
+    Raises ClueError for grey of more than 8 bits.
+    """
     from PIL import Image, ImageOps
 
     channels, height, width = input_shape
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
-    if image.mode in ("I", "F"):
-        raise ClueError(f"images of mode {image.mode} (32 bits a pixel) have no known range")
-    if image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        raise ClueError(
+            f"images of mode {image.mode} have more than 8 bits a channel: convert them to 8 bits"
+        )
     if image.has_transparency_data:
         coloured = image.convert("RGBA")
         black = Image.new("RGBA", coloured.size, (0, 0, 0, 255))
         image = Image.alpha_composite(black, coloured).convert("RGB")
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
-        image = _crop_and_resize(image, width, height)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(height, width, channels)
-
-
-def _crop_and_resize(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Cut the largest centred rectangle of the ratio width : height, in whole pixels, and resize it."""
-    from PIL import Image
-
-    crop_width = min(image.width, max(1, round(image.height * width / height)))
-    crop_height = min(image.height, max(1, round(image.width * height / width)))
-    left, top = (image.width - crop_width) // 2, (image.height - crop_height) // 2
-    box = (left, top, left + crop_width, top + crop_height)
-    # Not resize(box=...): the filter would reach across the edges of the box.
-    return image.crop(box).resize((width, height), Image.Resampling.BILINEAR)

@@ -33,20 +33,17 @@ def weight_gradient(
     group_out = out_channels // groups
     rows = grad.shape[0] * out.numel()
 
-    channels_first = x.transpose(0, 1)
-    padded = windows.pad_for_windows(channels_first, out, kernel, stride, padding, dilation)
-    taps = [
-        windows.window(padded, offset, out, stride, dilation).reshape(groups, group_in, rows)
-        for offset in windows.offsets(kernel)
-    ]
-    columns = torch.cat(taps, 1) if len(taps) > 1 else taps[0]
-    grads = grad.transpose(0, 1).reshape(groups, group_out, rows).transpose(1, 2)
+    padded = windows.pad_for_windows(x.transpose(0, 1), out, kernel, stride, padding, dilation)
+    taps = [windows.window(padded, offset, out, stride, dilation) for offset in windows.offsets(kernel)]
     if groups == 1:  # a plain matrix product: runtimes have faster kernels for it than for a batch of one
-        product = torch.mm(columns.reshape(-1, rows), grads.reshape(rows, group_out)).unsqueeze(0)
-    else:
-        product = torch.bmm(columns, grads)
-    per_tap = product.reshape(groups, len(taps), group_in, group_out)
-    return per_tap.permute(0, 3, 2, 1).reshape(*weight_shape)
+        columns = torch.cat(taps).reshape(len(taps) * group_in, rows)
+        grads = grad.permute(0, *range(2, grad.dim()), 1).reshape(rows, group_out)
+        per_tap = torch.mm(columns, grads).reshape(len(taps), group_in, group_out)
+        return per_tap.permute(2, 1, 0).reshape(*weight_shape)
+    columns = torch.cat([tap.reshape(groups, group_in, rows) for tap in taps], 1)
+    grads = grad.transpose(0, 1).reshape(groups, group_out, rows).transpose(1, 2)
+    product = torch.bmm(columns, grads).reshape(groups, len(taps), group_in, group_out)
+    return product.permute(0, 3, 2, 1).reshape(*weight_shape)
 
 
 def convolution_backward(

@@ -1,13 +1,14 @@
-"""Batch norm (both statistics) and the backward passes of batch and layer norm, from means and element-wise operators.
+"""Batch norm (both statistics) and the backward passes of batch, layer and group norm, from means and element-wise operators.
 
-In training mode PyTorch's running variance is the unbiased one, n / (n - 1) times the variance that normalises; the operator
-writes the running statistics in place, which the tracer turns into an output of the program.
+The tracer hands batch norm over in its functional form: the new running statistics are outputs instead of writes. In training
+mode PyTorch's running variance is the unbiased one, n / (n - 1) times the variance that normalises.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,52 +17,67 @@ from clue_mobile.errors import ClueError
 
 aten = torch.ops.aten
 
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+
 
 def _channel(value: Tensor, rank: int) -> Tensor:
     """[C] as [1, C, 1, ...], to broadcast over an activation of `rank` axes."""
-    return value.view(1, -1, *([1] * (rank - 2)))
+    return value.reshape(1, -1, *([1] * (rank - 2)))
 
 
 def _other_axes(x: Tensor) -> list[int]:
     return [0, *range(2, x.dim())]
 
 
-def native_batch_norm(
+def _normalise(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(output, mean, variance, 1/std) of x [N, C, ...] by its own statistics; the last three [1, C, 1, ...]."""
+    axes, rank = _other_axes(x), x.dim()
+    mean = x.mean(axes, keepdim=True)
+    centred = x - mean
+    var = (centred * centred).mean(axes, keepdim=True)
+    invstd = torch.rsqrt(var + eps)
+    out = centred * (invstd if weight is None else invstd * _channel(weight, rank))
+    return (out if bias is None else out + _channel(bias, rank)), mean, var, invstd
+
+
+def batch_norm_without_running(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, training: bool, momentum: float, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(output, saved mean [C], saved 1/std [C]) of a layer that always normalises by the batch."""
+    out, mean, _, invstd = _normalise(x, weight, bias, eps)
+    return out, mean.reshape(-1), invstd.reshape(-1)
+
+
+def batch_norm_functional(
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
     training: bool,
     momentum: float,
     eps: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns (output, saved mean, saved 1/std), the last two [C]; they are empty when running statistics are used."""
-    axes = _other_axes(x)
-    if training:
-        mean = x.mean(axes)
-        centred = x - _channel(mean, x.dim())
-        var = (centred * centred).mean(axes)
-        invstd = torch.rsqrt(var + eps)
-        if running_mean is not None and running_var is not None:
-            n = x.numel() // x.shape[1]
-            if n < 2:
-                raise ClueError("batch norm in training mode needs more than one value per channel: use a larger --batch or frozen statistics")
-            running_mean.copy_(running_mean * (1 - momentum) + mean * momentum)
-            running_var.copy_(running_var * (1 - momentum) + var * (momentum * n / (n - 1)))
-        saved = (mean, invstd)
-    else:
-        assert running_mean is not None
-        assert running_var is not None
-        invstd = torch.rsqrt(running_var + eps)
-        centred = x - _channel(running_mean, x.dim())
-        saved = (x.new_empty(0), x.new_empty(0))
-    scale = invstd if weight is None else invstd * weight
-    out = centred * _channel(scale, x.dim())
-    return (out if bias is None else out + _channel(bias, x.dim())), *saved
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(output, saved mean, saved 1/std, new running mean, new running variance), all but the first [C].
+
+    Raises ClueError for one value per channel, whose unbiased variance does not exist.
+    """
+    n = x.numel() // x.shape[1]
+    if n < 2:
+        raise ClueError(
+            "batch norm in training mode needs more than one value per channel: use a larger --batch, "
+            "or frozen statistics"
+        )
+    out, mean, var, invstd = _normalise(x, weight, bias, eps)
+    mean, var = mean.reshape(-1), var.reshape(-1)
+    new_mean = running_mean * (1 - momentum) + mean * momentum
+    new_var = running_var * (1 - momentum) + var * (momentum * n / (n - 1))
+    return out, mean, invstd.reshape(-1), new_mean, new_var
 
 
-def _no_training_legit(
+def batch_norm_no_training(
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
@@ -70,7 +86,13 @@ def _no_training_legit(
     momentum: float,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return native_batch_norm(x, weight, bias, running_mean, running_var, False, momentum, eps)
+    """(output, empty, empty) by the running statistics: one multiplication and one addition of x's size."""
+    scale = torch.rsqrt(running_var + eps)
+    if weight is not None:
+        scale = scale * weight
+    shift = -running_mean * scale if bias is None else bias - running_mean * scale
+    out = x * _channel(scale, x.dim()) + _channel(shift, x.dim())
+    return out, x.new_empty(0), x.new_empty(0)
 
 
 def native_batch_norm_backward(
@@ -84,31 +106,29 @@ def native_batch_norm_backward(
     train: bool,
     eps: float,
     output_mask: Sequence[bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+) -> Gradients:
     """Gradients of (x, weight, bias) where `output_mask` asks for them (Ioffe and Szegedy 2015, section 3)."""
     axes, rank = _other_axes(x), x.dim()
     if train:
         assert save_mean is not None
         assert save_invstd is not None
-        mean, invstd = save_mean, save_invstd
+        mean, invstd = _channel(save_mean, rank), _channel(save_invstd, rank)
     else:
         assert running_mean is not None
         assert running_var is not None
-        mean, invstd = running_mean, torch.rsqrt(running_var + eps)
-    grad_bias = grad.sum(axes)
-    normalised = (x - _channel(mean, rank)) * _channel(invstd, rank)
-    grad_weight = (grad * normalised).sum(axes)
-    scale = _channel(invstd if weight is None else invstd * weight, rank)
+        mean, invstd = _channel(running_mean, rank), _channel(torch.rsqrt(running_var + eps), rank)
+    centred = x - mean
+    total = grad.sum(axes, keepdim=True)
+    along = (grad * centred).sum(axes, keepdim=True) * invstd
+    grad_x = grad
     if train:
         n = x.numel() // x.shape[1]
-        inner = grad - _channel(grad_bias / n, rank) - normalised * _channel(grad_weight / n, rank)
-        grad_x = inner * scale
-    else:
-        grad_x = grad * scale
+        grad_x = grad - total / n - centred * (along * invstd / n)
+    scale = invstd if weight is None else invstd * _channel(weight, rank)
     return (
-        grad_x if output_mask[0] else None,
-        grad_weight if output_mask[1] and weight is not None else None,
-        grad_bias if output_mask[2] else None,
+        grad_x * scale if output_mask[0] else None,
+        along.reshape(-1) if output_mask[1] and weight is not None else None,
+        total.reshape(-1) if output_mask[2] else None,
     )
 
 
@@ -121,15 +141,14 @@ def native_layer_norm_backward(
     weight: Tensor | None,
     bias: Tensor | None,
     output_mask: Sequence[bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+) -> Gradients:
     """Gradients of (x, weight, bias); mean and rstd keep the normalised axes with size 1 (Ba et al. 2016)."""
     inner = list(range(x.dim() - len(normalized_shape), x.dim()))
     outer = list(range(x.dim() - len(normalized_shape)))
-    n = math.prod(normalized_shape)
     normalised = (x - mean) * rstd
     scaled = grad if weight is None else grad * weight
-    total = scaled.sum(inner, keepdim=True) / n
-    along = (scaled * normalised).sum(inner, keepdim=True) / n
+    total = scaled.mean(inner, keepdim=True)
+    along = (scaled * normalised).mean(inner, keepdim=True)
     grad_x = (scaled - total - normalised * along) * rstd
 
     def over_rest(value: Tensor) -> Tensor:
@@ -142,10 +161,10 @@ def native_layer_norm_backward(
     )
 
 
-TABLE = {
-    aten.native_batch_norm.default: native_batch_norm,
-    aten._native_batch_norm_legit.default: native_batch_norm,
-    aten._native_batch_norm_legit_no_training.default: _no_training_legit,
+TABLE: dict[Any, Callable[..., Any]] = {
+    aten._native_batch_norm_legit.no_stats: batch_norm_without_running,
+    aten._native_batch_norm_legit_functional.default: batch_norm_functional,
+    aten._native_batch_norm_legit_no_training.default: batch_norm_no_training,
     aten.native_batch_norm_backward.default: native_batch_norm_backward,
     aten.native_layer_norm_backward.default: native_layer_norm_backward,
 }

@@ -1,6 +1,12 @@
-"""Graph clean-up after tracing: the cost of every exporter grows with the number of nodes, so none is kept for nothing."""
+"""Graph clean-up after tracing: the cost of every exporter grows with the number of nodes, so none is kept for nothing.
+
+All shapes are static and all operators pure here, so views are spelled anew: whatever changes a shape alone becomes `reshape`,
+whatever changes the order of axes `permute`, and a chain of either one node.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
@@ -16,44 +22,77 @@ _COPIES = {
     aten.lift_fresh_copy.default,
     aten.lift_fresh.default,
 }
-_VIEWS = {aten.view.default, aten._unsafe_view.default, aten.reshape.default}
+_RESHAPES = {
+    aten.view.default,
+    aten._unsafe_view.default,
+    aten.reshape.default,
+    aten.unsqueeze.default,
+    aten.squeeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+}
+_PERMUTES = {aten.t.default, aten.transpose.int, aten.permute.default}
+_FACTORS = {aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar}
+# what does nothing where it leaves shape and dtype as they are
+_SHAPERS = {aten.reshape.default, aten.expand.default, aten.slice.Tensor, aten.constant_pad_nd.default, aten._to_copy.default}
 
 
-def _shape(node: Node) -> list[int]:
+def _shape(node: Any) -> list[int]:
     return list(node.meta["val"].shape)
 
 
-def _same(node: Node) -> bool:
-    """Whether `node` returns its first argument unchanged."""
+def _order(node: Node) -> list[int]:
+    """The order of axes that a permuting node gives its argument."""
+    order = list(range(len(_shape(node))))
+    args: Any = node.args
+    if node.target is aten.permute.default:
+        return [order[axis] for axis in args[1]]
+    if len(order) > 1:
+        first, second = (0, 1) if node.target is aten.t.default else args[1:]
+        order[first], order[second] = order[second], order[first]
+    return order
+
+
+def _respell(node: Node) -> None:
+    """Give a view its one spelling, on the source of the chain of views that ends in it."""
+    source: Any = node.args[0]
+    shape = _shape(node)
+    if node.target in _PERMUTES:
+        order = _order(node)
+        if source.target is aten.permute.default:
+            order = [source.args[1][axis] for axis in order]
+            source = source.args[0]
+        moved = [axis for axis in order if _shape(source)[axis] != 1]
+        if moved != sorted(moved):
+            node.target, node.args = aten.permute.default, (source, order)
+            return
+    if source.target is aten.reshape.default:
+        source = source.args[0]
+    node.target, node.args, node.kwargs = aten.reshape.default, (source, shape), {}
+
+
+def _unchanged(node: Node) -> bool:
+    """Whether `node` returns its first argument as it is."""
     if node.target in _COPIES:
         return True
-    source = node.args[0] if node.args else None
-    if not isinstance(source, Node) or "val" not in source.meta or not isinstance(source.meta["val"], torch.Tensor):
-        return False
-    if node.target is aten._to_copy.default:
-        return source.meta["val"].dtype == node.meta["val"].dtype
-    if node.target in _VIEWS or node.target in (aten.expand.default, aten.slice.Tensor):
-        return _shape(source) == _shape(node)
+    if node.target is aten.relu.default:  # its backward asks for the sign of the output, which is its own relu
+        return isinstance(node.args[0], Node) and node.args[0].target is aten.relu.default
+    if node.target in _SHAPERS or (node.target in _FACTORS and not isinstance(node.args[1], Node) and node.args[1] == 1):
+        source: Any = node.args[0]
+        return _shape(source) == _shape(node) and source.meta["val"].dtype == node.meta["val"].dtype
     return False
 
 
-def fold_copies(graph_module: GraphModule) -> None:
-    """Remove copies and views that change nothing; a view of a view becomes one view."""
-    graph = graph_module.graph
-    for node in list(graph.nodes):
+def fold(graph_module: GraphModule) -> None:
+    """Spell views anew and remove what changes nothing."""
+    for node in list(graph_module.graph.nodes):
         if node.op != "call_function":
             continue
-        if node.target is aten.copy.default and node.args[1].meta["val"].shape == node.meta["val"].shape:
-            node.replace_all_uses_with(node.args[1])  # what functionalising made of `running_mean.copy_(new)`
-            graph.erase_node(node)
-        elif _same(node):
+        if node.target in _RESHAPES or node.target in _PERMUTES:
+            _respell(node)
+        if _unchanged(node):
             node.replace_all_uses_with(node.args[0])
-            graph.erase_node(node)
-        elif node.target in _VIEWS:
-            node.target = aten.reshape.default  # a folded copy may have made the source contiguous: views would then fail
-            source = node.args[0]
-            if source.op == "call_function" and source.target in _VIEWS:
-                node.args = (source.args[0], *node.args[1:])
+            graph_module.graph.erase_node(node)
 
 
 def share_equal(graph_module: GraphModule) -> None:
@@ -94,7 +133,7 @@ def clean(graph_module: GraphModule) -> GraphModule:
     size = -1
     while size != len(graph_module.graph.nodes):
         size = len(graph_module.graph.nodes)
-        fold_copies(graph_module)
+        fold(graph_module)
         share_equal(graph_module)
         graph_module.graph.eliminate_dead_code()
     values_only_max_pool(graph_module)

@@ -27,23 +27,19 @@ def constant_pad_nd(x: Tensor, pad: Sequence[int], value: float = 0) -> Any:
     return F.pad(x, rest, value=value) if any(rest) else x
 
 
-def _place(x: Tensor, dim: int, before: int, size: int) -> Tensor:
-    """Pad `dim` with zeros so that x starts at `before` of an axis of length `size`."""
-    pads = [0, 0] * (x.dim() - 1 - dim) + [before, size - before - x.shape[dim]]
-    return F.pad(x, pads) if any(pads) else x
-
-
-def slice_backward(grad: Tensor, input_sizes: Sequence[int], dim: int, start: int, end: int, step: int) -> Tensor:
+def slice_backward(
+    grad: Tensor, input_sizes: Sequence[int], dim: int, start: int, end: int, step: int
+) -> Tensor:
     """Zeros of `input_sizes` with grad at start:end:step of `dim`."""
     dim, size = dim % len(input_sizes), input_sizes[dim]
     start = max(start + size, 0) if start < 0 else min(start, size)
-    return _place(windows.dilate(grad, dim, step), dim, start, size)
+    return windows.place(windows.dilate(grad, dim, step), dim, start, size)
 
 
 def select_backward(grad: Tensor, input_sizes: Sequence[int], dim: int, index: int) -> Tensor:
     """Zeros of `input_sizes` with grad at `index` of `dim`."""
     dim, size = dim % len(input_sizes), input_sizes[dim]
-    return _place(grad.unsqueeze(dim), dim, index % size, size)
+    return windows.place(grad.unsqueeze(dim), dim, index % size, size)
 
 
 TABLE = {

@@ -1,14 +1,14 @@
 """Sliding windows spelled with forward operators: pads, strided slices and reshapes of rank 5 at most.
 
 Every program runs on inference runtimes that lack gather/scatter for windows, refuse negative pads, and stop at rank 5, so
-convolution and pooling backward are built from the three helpers below. Spatial axes are the last `len(kernel)` axes.
+convolution and pooling backward are built from the helpers below. Spatial axes are the last `len(kernel)` axes.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,17 @@ def padded_size(out: int, kernel: int, stride: int, dilation: int) -> int:
     return (out - 1) * stride + dilation * (kernel - 1) + 1
 
 
+def place(x: Tensor, dim: int, before: int, size: int) -> Tensor:
+    """Move x to start at `before` of an axis of length `size`: zeros fill the rest, what lies outside is cut."""
+    start = max(-before, 0)
+    stop = min(x.shape[dim], size - before)
+    if start or stop < x.shape[dim]:  # negative pads are refused by ExecuTorch and IREE: slice
+        x = x.narrow(dim, start, stop - start)
+    before = max(before, 0)
+    pads = [0, 0] * (x.dim() - 1 - dim) + [before, size - before - x.shape[dim]]
+    return F.pad(x, pads) if any(pads) else x
+
+
 def pad_for_windows(
     x: Tensor,
     out: Sequence[int],
@@ -34,12 +45,13 @@ def pad_for_windows(
     dilation: Sequence[int],
     fill: float = 0.0,
 ) -> Tensor:
-    """Pad (or cut, where the last windows leave a rest unused) so that each axis has just the size the windows touch."""
+    """Pad (or cut, where the last windows leave a rest unused) each axis to just the size that the windows touch."""
     pads: list[int] = []
     for axis in range(len(kernel)):
         dim = x.dim() - len(kernel) + axis
-        after = padded_size(out[axis], kernel[axis], stride[axis], dilation[axis]) - x.shape[dim] - padding[axis]
-        if after < 0:  # negative pads are refused by ExecuTorch and IREE: slice
+        touched = padded_size(out[axis], kernel[axis], stride[axis], dilation[axis])
+        after = touched - x.shape[dim] - padding[axis]
+        if after < 0:
             x = x.narrow(dim, 0, x.shape[dim] + after)
         pads = [padding[axis], max(after, 0), *pads]
     return F.pad(x, pads, value=fill) if any(pads) else x
@@ -53,10 +65,13 @@ def offsets(kernel: Sequence[int]) -> Iterator[tuple[int, ...]]:
 def window(
     padded: Tensor, offset: Sequence[int], out: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
 ) -> Tensor:
-    """The element at `offset` of every window: `padded` of shape [..., *padded sizes] gives [..., *out]."""
-    for axis, position in enumerate(offset):
+    """The element at `offset` of every window: `padded` of shape [..., *padded sizes] gives [..., *out].
+
+    The last axis is cut first: these slices are shared by all windows of a column, and the rest are copies of whole rows.
+    """
+    for axis in reversed(range(len(offset))):
         dim = padded.dim() - len(offset) + axis
-        start = position * dilation[axis]
+        start = offset[axis] * dilation[axis]
         stop = start + (out[axis] - 1) * stride[axis] + 1
         if start or stop != padded.shape[dim] or stride[axis] > 1:
             padded = torch.ops.aten.slice.Tensor(padded, dim, start, stop, stride[axis])
@@ -64,14 +79,51 @@ def window(
 
 
 def dilate(x: Tensor, dim: int, stride: int) -> Tensor:
-    """Insert stride - 1 zeros between neighbours along `dim`; length n becomes (n - 1) * stride + 1."""
+    """Insert stride - 1 zeros behind each element of `dim`; length n becomes n * stride."""
     n = x.shape[dim]
-    if stride == 1 or n == 1:
+    if stride == 1:
         return x
     lead, tail = math.prod(x.shape[:dim]), math.prod(x.shape[dim + 1 :])
     spread = F.pad(x.reshape(lead, n, 1, tail), (0, 0, 0, stride - 1))  # rank 4 whatever the rank of x
-    spread = spread.reshape(*x.shape[:dim], n * stride, *x.shape[dim + 1 :])
-    return spread.narrow(dim, 0, (n - 1) * stride + 1)
+    return spread.reshape(*x.shape[:dim], n * stride, *x.shape[dim + 1 :])
+
+
+def _interleave(parts: Mapping[int, Tensor], dim: int, stride: int) -> Tensor:
+    """Elements of parts[r] at r, r + stride, r + 2 stride ... of `dim`; zeros for a residue r that has no part."""
+    first = next(iter(parts.values()))
+    if stride == 1:
+        return first
+    shape = first.shape
+    lead, n, tail = math.prod(shape[:dim]), shape[dim], math.prod(shape[dim + 1 :])
+    columns, zeros = [], None
+    last = max(parts)
+    for residue in range(last + 1):
+        if residue in parts:
+            columns.append(parts[residue].reshape(lead, n, 1, tail))
+        else:
+            zeros = first.new_zeros(lead, n, 1, tail) if zeros is None else zeros
+            columns.append(zeros)
+    spread = torch.cat(columns, 2) if len(columns) > 1 else columns[0]
+    if last + 1 < stride:
+        spread = F.pad(spread, (0, 0, 0, stride - 1 - last))
+    return spread.reshape(*shape[:dim], n * stride, *shape[dim + 1 :])
+
+
+def unwindow_axis(
+    parts: Sequence[Tensor], dim: int, size: int, stride: int, padding: int, dilation: int
+) -> Tensor:
+    """The adjoint of cutting the windows of one axis; parts[k] holds element k of each window along `dim`.
+
+    An element at k * dilation = q * stride + r of window i lands at (i + q) * stride + r: so the parts of one residue r are
+    added up, shifted by q, before the residues are interleaved, and no zeros are inserted between the elements.
+    """
+    landing = [divmod(k * dilation, stride) for k in range(len(parts))]
+    length = parts[0].shape[dim] + max(shift for shift, _ in landing)
+    sums: dict[int, Tensor] = {}
+    for (shift, residue), part in zip(landing, parts, strict=True):
+        placed = place(part, dim, shift, length)
+        sums[residue] = sums[residue] + placed if residue in sums else placed
+    return place(_interleave(sums, dim, stride), dim, -padding, size)
 
 
 def unwindow(
@@ -82,24 +134,15 @@ def unwindow(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> Tensor:
-    """The adjoint of `window` over all offsets: add each part [..., *out] back at its place; returns [..., *size]."""
-    axes = len(kernel)
-    out = parts[0].shape[-axes:]
-    total = [padded_size(out[a], kernel[a], stride[a], dilation[a]) for a in range(axes)]
-    result: Tensor | None = None
-    for offset, part in zip(offsets(kernel), parts, strict=True):
-        pads: list[int] = []
-        for axis in range(axes):
-            part = dilate(part, part.dim() - axes + axis, stride[axis])
-            before = offset[axis] * dilation[axis]
-            pads = [before, total[axis] - before - part.shape[part.dim() - axes + axis], *pads]
-        placed = F.pad(part, pads) if any(pads) else part
-        result = placed if result is None else result + placed
-    assert result is not None
-    for axis in range(axes):  # drop the padding in front, cut or fill the rest behind
-        dim = result.dim() - axes + axis
-        keep = min(size[axis], total[axis] - padding[axis])
-        result = result.narrow(dim, padding[axis], keep)
-        if keep < size[axis]:
-            result = F.pad(result, [0, 0] * (result.dim() - 1 - dim) + [0, size[axis] - keep])
-    return result
+    """The adjoint of `window` over all offsets: add each part [..., *out] back at its place; returns [..., *size].
+
+    parts: in the order of `offsets(kernel)`. One axis after the other, from the last.
+    """
+    rest = list(parts)
+    for axis in reversed(range(len(kernel))):
+        dim = rest[0].dim() - len(kernel) + axis
+        groups = [rest[i : i + kernel[axis]] for i in range(0, len(rest), kernel[axis])]
+        rest = [
+            unwindow_axis(group, dim, size[axis], stride[axis], padding[axis], dilation[axis]) for group in groups
+        ]
+    return rest[0]

@@ -164,7 +164,7 @@ def unlearn(
             grad = model.gradient(loss, leaves) * mask
             params, momentum = sgd(state["params"], momentum, grad, torch.tensor(config.lr), config.momentum)
             state = {key: t.detach() for key, t in {**state, **moved, "params": params}.items()}
-            row = {"epoch": epoch, "step": step, "energy": float(energy), "kl": float(kl), "density": float(mask.mean())}
+            row = {"epoch": epoch, "step": step, "energy": energy.item(), "kl": kl.item(), "density": float(mask.mean())}
             log.append(row)
             done = watch is not None and watch(model, state, row)
             if config.stop_every and step % config.stop_every == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -78,6 +79,12 @@ def test_attack_wants_both_kinds() -> None:
         evaluate.membership_attack(MEMBERS, OTHERS, (forgotten[0] * np.inf, forgotten[1]))
 
 
+def test_attack_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.svm", None)
+    with pytest.raises(ClueError, match=r"clue-mobile\[export\]"):
+        evaluate.membership_attack(MEMBERS, OTHERS, MEMBERS)
+
+
 labels_of_some = st.lists(st.integers(0, 5), min_size=1, max_size=80)
 
 
@@ -135,8 +142,8 @@ def test_scores_by_hand() -> None:
     assert scores.ta == 50.0
     assert scores.per_class == (10.0, 75.0, 25.0)
     assert scores.forget_test == 10.0
-    # A probable label is mostly a member's and an improbable one mostly another's, so of the 120 images of the
-    # forgotten class the 90 that are given another class pass for never trained on.
+    # A probable label is mostly a member's and an improbable one mostly another's, so of the 120 images of
+    # the forgotten class the 90 that are given another class pass for never trained on.
     assert scores.mia == 75.0
     assert seen == sorted(seen)
     assert seen[-1] == (1370, 1370)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +76,12 @@ def test_wrong_numbers_are_named(
     with pytest.raises(ClueError, match=message):
         forgetting_picture(tmp_path / "x.png", BEFORE, replace(AFTER, **changes), **arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_picture_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ClueError, match=r"clue-mobile\[export\]"):
+        forgetting_picture(tmp_path / "x.png", BEFORE, AFTER, classes=CLASSES, forget_class=0)
 
 
 def test_failed_drawing_leaves_nothing(tmp_path: Path) -> None:

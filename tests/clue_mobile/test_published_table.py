@@ -1,4 +1,4 @@
-"""The averages of the published table, recomputed from its rows as far as they are known; see docs/errata.md."""
+"""The averages of the published table, recomputed from its rows where these are known (docs/errata.md)."""
 
 from __future__ import annotations
 

@@ -127,6 +127,12 @@ def test_checkpoint_loads_as_weights(tmp_path: Path) -> None:
     assert same(load(spec, tmp_path / "run.pt", seed=1), module)
 
 
+def test_one_cycle_spans_the_whole_run() -> None:
+    history = train(make(), SPEC, IMAGES, LABELS, CONFIG)
+
+    assert [row["lr"] for row in history] == [one_cycle(step, 9, 0.05) for step in (2, 5, 8)]
+
+
 def test_other_runs_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.pt"
     train(make(), SPEC, IMAGES, LABELS, CONFIG, checkpoint=path)
@@ -188,7 +194,7 @@ def test_last_incomplete_batch_is_dropped(batch: int, sizes: list[int]) -> None:
 
 
 def test_one_step_is_sgd_with_nesterov_momentum_and_weight_decay() -> None:
-    config = TrainConfig(epochs=1, lr=0.1, batch=30, weight_decay=0.01, label_smoothing=0.1, augment="none")
+    config = TrainConfig(epochs=1, lr=0.1, batch=30, weight_decay=0.5, label_smoothing=0.1, augment="none")
     module, reference = (nn.Sequential(nn.Flatten(), nn.Linear(72, 3, bias=False)) for _ in range(2))
     reference.load_state_dict(module.state_dict())
     x = (torch.tensor(IMAGES).permute(0, 3, 1, 2) / 255 - torch.tensor([[[0.4]], [[0.6]]])) / torch.tensor(
@@ -198,7 +204,7 @@ def test_one_step_is_sgd_with_nesterov_momentum_and_weight_decay() -> None:
     loss = -(reference(x).log_softmax(1) * smooth).sum(1).mean()
     loss.backward()
     weight = reference[1].weight
-    gradient = weight.grad + 0.01 * weight
+    gradient = weight.grad + 0.5 * weight
     expected = weight - one_cycle(0, 1, 0.1) * 1.9 * gradient  # the first nesterov step: g + 0.9 g
 
     history = train(module, SPEC, IMAGES, LABELS, config)
@@ -294,6 +300,18 @@ def test_diverging_loss_is_reported() -> None:
 def test_data_that_do_not_fit(images: Any, labels: Any, message: str) -> None:
     with pytest.raises(ClueError, match=message):
         train(make(), SPEC, images, labels, CONFIG)
+
+
+def test_validation_without_an_image_is_refused_before_training() -> None:
+    with pytest.raises(ClueError, match="validation holds no image"):
+        train(make(), SPEC, IMAGES, LABELS, CONFIG, validation=(IMAGES[:0], LABELS[:0]))
+
+
+def test_checkpoint_without_a_folder_is_refused_before_training(tmp_path: Path) -> None:
+    module = make()
+    with pytest.raises(ClueError, match=r"no folder .*none"):
+        train(module, SPEC, IMAGES, LABELS, CONFIG, checkpoint=tmp_path / "none" / "run.pt")
+    assert same(module, make())
 
 
 def test_unknown_excluded_class() -> None:

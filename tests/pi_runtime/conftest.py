@@ -8,13 +8,19 @@ import pytest
 import toy
 from faults import Faults
 
-from pi_runtime import Runtime, files
+from pi_runtime import Bundle, Runtime, files
 
 
 @pytest.fixture(scope="session")
 def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy bundle, shared: tests that change it take `own_bundle`."""
     return toy.build(tmp_path_factory.mktemp("toy") / "toy.clue")
+
+
+@pytest.fixture(scope="session")
+def opened_bundle(toy_bundle: Path) -> Bundle:
+    """The toy bundle, opened and checked once."""
+    return Bundle.open(toy_bundle)
 
 
 @pytest.fixture
@@ -24,9 +30,9 @@ def own_bundle(toy_bundle: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def runtime(toy_bundle: Path, tmp_path: Path) -> Iterator[Runtime]:
-    """The toy bundle open with an empty store, one thread."""
-    with Runtime.open(toy_bundle, tmp_path / "store", threads=1) as opened:
+def runtime(opened_bundle: Bundle, tmp_path: Path) -> Iterator[Runtime]:
+    """The toy bundle with an empty store, one thread."""
+    with Runtime.for_bundle(opened_bundle, tmp_path / "store", threads=1) as opened:
         yield opened
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,26 @@ def test_ping_pong_needs_two_bindings(step: tuple[Path, Program], monkeypatch: p
     assert len(made) == 2
 
 
-def test_arrays_that_the_caller_drops_stay_alive(step: tuple[Path, Program]) -> None:
+def test_arrays_that_the_caller_drops_stay_alive_for_a_while(step: tuple[Path, Program]) -> None:
     session = OnnxEngine(1).load(*step)
-    for value in range(200):  # more than are remembered
-        w_new, largest = np.zeros(N, np.float32), scalar(0)
-        session.run({"w": np.full(N, value, np.float32), "lr": scalar(0)}, {"w_new": w_new, "largest": largest})
+    kept: list[weakref.ref[Any]] = []
+    for value in range(100):  # more than are remembered
+        w, w_new, largest = np.full(N, value, np.float32), np.zeros(N, np.float32), scalar(0)
+        session.run({"w": w, "lr": scalar(0)}, {"w_new": w_new, "largest": largest})
         assert float(largest) == w_new[0] == value
-        gc.collect(0)
+        kept.append(weakref.ref(w))
+        del w
+        assert kept[-1]() is not None
+    gc.collect()
+    assert kept[0]() is None
+
+
+def test_a_shorter_view_of_a_bound_array_is_refused(step: tuple[Path, Program]) -> None:
+    session = OnnxEngine(1).load(*step)
+    w, outputs = np.ones(N, np.float32), {"w_new": np.zeros(N, np.float32), "largest": scalar(0)}
+    session.run({"w": w, "lr": scalar(0)}, outputs)
+    with pytest.raises(ClueError, match="port w: expected"):
+        session.run({"w": w[:-1], "lr": scalar(0)}, outputs)
 
 
 @pytest.mark.parametrize("wrong", [

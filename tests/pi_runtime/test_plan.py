@@ -31,7 +31,7 @@ def batches(size: int, *body: dict[str, Any], **options: str) -> dict[str, Any]:
     return {"loop": "batches", "size": size, "body": list(body), **options}
 
 
-def epochs(count: float | str, *body: dict[str, Any]) -> dict[str, Any]:
+def epochs(count: float | str, *body: Any) -> dict[str, Any]:
     return {"loop": "epochs", "count": count, "body": list(body)}
 
 
@@ -98,13 +98,17 @@ def test_a_stop_of_every_nothing_is_never_due(every: float | str) -> None:
     assert not any(o.due for o in found if isinstance(o, plan.Stop))
 
 
-@pytest.mark.parametrize(("count", "times"), [(1.49, 1), (1.5, 2), (2.5, 3), (-3, 0), ("two", 2), ("none", 0)])
+@pytest.mark.parametrize(
+    ("count", "times"), [(1.49, 1), (1.5, 2), (2.5, 3), (-3, 0), ("two", 2), ("none", 0)]
+)
 def test_counts_are_rounded_to_the_nearest_halves_up(count: float | str, times: int) -> None:
     assert len(unroll([repeat(count, RUN)], 1)) == times
 
 
-@pytest.mark.parametrize(("count", "message"), [("epoch", "unknown scalar 'epoch': did you mean 'epochs'"),
-                                                (float("inf"), "must be finite"), (float("nan"), "must be finite")])  # fmt: skip
+@pytest.mark.parametrize(("count", "message"), [
+    ("epoch", "unknown scalar 'epoch': did you mean 'epochs'"),
+    (float("inf"), "must be finite"), (float("nan"), "must be finite"),
+])  # fmt: skip
 def test_impossible_counts_are_refused(count: float | str, message: str) -> None:
     with pytest.raises(ClueError, match=message):
         unroll([repeat(count, RUN)], 1)
@@ -140,8 +144,12 @@ def _bodies(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 LEAVES = st.one_of(
     st.just(RUN),
     st.just({"reset": ["v"]}),
-    st.builds(lambda s, o: batches(s, batches(1, RUN), RUN, order=o), st.integers(1, 3), st.sampled_from(["stored", "shuffled"])),
-)  # fmt: skip
+    st.builds(
+        lambda size, order: batches(size, batches(1, RUN), RUN, order=order),
+        st.integers(1, 3),
+        st.sampled_from(["stored", "shuffled"]),
+    ),
+)
 
 
 @given(

@@ -27,18 +27,17 @@ from toy_numpy import (
     SIZE,
     Floats,
     K,
-    Reference,
-    images,
     logits,
     note,
     params,
     shrink,
     step,
 )
+from toy_numpy import Reference as Reference  # for the tests that import the toy
+from toy_numpy import images as images
 
 from pi_runtime import rng
 
-__all__ = ["Reference", "images"]
 CLASSES = ("cat", "dog", "10")
 GOLDEN_SEED = 7
 

@@ -144,7 +144,8 @@ class Reference:
                         losses.append(self.step(epoch, rows, repeat, self.scalars["lr"], x))
                 self.velocity, _ = shrink(self.velocity, kick)
                 self.steps += 1
-                if (number + 1) % int(self.scalars["check_every"]) == 0:
+                every = int(self.scalars["check_every"])
+                if every and (number + 1) % every == 0:
                     self.stops.append(self.accuracy(7))
                     if self.stops[-1] <= self.scalars["stop_at"]:
                         return True

@@ -13,6 +13,7 @@ from clue_mobile.models.build import build
 from clue_mobile.spec import ModelSpec
 
 FILE = """
+from __future__ import annotations
 from dataclasses import dataclass
 from torch import nn
 

@@ -1,0 +1,51 @@
+"""The command line: one file a command, each a thin wrapper over the library."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from clue_mobile.cli import check, demo, evaluate, export, forget, models, train
+from clue_mobile.errors import ClueError
+
+app = typer.Typer(
+    name="clue-mobile",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help prints in half the time
+    help="Export an image classifier with the means to forget a class on the device it runs on, and prove what it did.\n\n"
+    "Example: clue-mobile export --model resnet20 --weights w.safetensors --target pi5 --out cifar.clue, then "
+    "clue-mobile forget cifar.clue --data images.zip --forget airplane.",
+)
+for module in (export, check, forget, evaluate, models, train, demo):
+    app.command(name=module.__name__.rpartition(".")[2], help=module.HELP)(module.command)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True)
+) -> None:
+    """Options of the whole program."""
+    if version:
+        import clue_mobile
+
+        print(f"clue-mobile {clue_mobile.__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 the work ended badly, 2 bad input, 130 interrupted."""
+    try:
+        app()
+    except ClueError as error:
+        print(f"clue-mobile: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("clue-mobile: interrupted; nothing was half written", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output went away: no error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,67 @@
+"""`clue-mobile evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clue_mobile.cli.common import (
+    BundleArgument,
+    DataOption,
+    ForgetOption,
+    JsonOption,
+    ThreadsOption,
+    ValidationOption,
+    bar,
+    console,
+    load_data,
+    print_json,
+)
+
+HELP = (
+    "Measure UA, RA, TA and MIA of the original, the served and (given its weights) the retrained model, by the exported programs.\n\n"
+    "Example: clue-mobile evaluate cifar.clue --data cifar10_images.zip --forget airplane --store cifar.store "
+    "--retrained without_airplane.safetensors --picture result.png"
+)
+
+
+def command(
+    bundle: BundleArgument,
+    data: DataOption,
+    forget: ForgetOption,
+    store: Annotated[Path | None, typer.Option(help="The store whose served weights are measured too.", show_default=False)] = None,
+    retrained: Annotated[Path | None, typer.Option(help="Weights trained without the class: the reference row.", show_default=False)] = None,
+    picture: Annotated[Path | None, typer.Option(help="Write energies and per-class accuracies as a PNG.", show_default=False)] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the table as Markdown.", show_default=False)] = None,
+    validation: ValidationOption = None,
+    seed: Annotated[int, typer.Option(help="Of the membership attack's subsample.")] = 0,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """See HELP."""
+    from clue_mobile import report
+    from clue_mobile.evaluate.models import evaluate_bundle
+    from pi_runtime.bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    label = opened.label(forget)
+    dataset = load_data(data, opened, validation, as_json)
+    with bar("evaluate", as_json) as tell:
+        found = evaluate_bundle(
+            opened, dataset, label, store=store, retrained=retrained, seed=seed, threads=threads, energies=picture is not None,
+            progress=lambda name, done, total: tell(done, total, name),
+        )  # fmt: skip
+    if picture is not None:
+        found.draw(picture)
+    if markdown is not None:
+        from clue_mobile.models.weights import write_atomic
+
+        write_atomic(markdown, report.to_markdown(found.rows).encode())
+    if as_json:
+        print_json({"bundle": str(bundle), "forget": opened.classes[label], **report.to_json(found.rows)})
+    else:
+        console().print(report.to_rich(found.rows, title=f"{opened.name}: forgetting {opened.classes[label]}"))
+        if picture is not None:
+            print(f"picture: {picture}")

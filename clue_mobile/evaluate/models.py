@@ -1,0 +1,115 @@
+"""Original, served and retrained weights of one bundle, measured by its exported programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clue_mobile.bundle.reader import Predictor, pack
+from clue_mobile.errors import ClueError
+from clue_mobile.evaluate.metrics import Predict, Scores, energy, predict_all, score
+from clue_mobile.report import Row, Snapshot, forgetting_picture
+from pi_runtime import weights as weight_files
+from pi_runtime.bundle import Bundle
+from pi_runtime.engine import Array, Engine
+from pi_runtime.onnx_engine import OnnxEngine
+from pi_runtime.store import Store
+
+if TYPE_CHECKING:
+    from clue_mobile.data import Dataset
+
+Told = Callable[[str, int, int], None]
+_ENERGY_IMAGES = 2000  # of each set: enough for a histogram of 60 bins
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Rows in the order Original, Retrain (if given), the method (if a store is given); snapshots by row name, for the picture."""
+
+    rows: list[Row]
+    snapshots: Mapping[str, Snapshot]
+    classes: tuple[str, ...]
+    label: int
+    method: str
+
+    def draw(self, path: Path) -> Path:
+        """The picture of before and after. Raises ClueError where no store, and so no after, was given."""
+        if self.method not in self.snapshots:
+            raise ClueError("a picture of before and after needs --store, the folder that `clue-mobile forget` wrote")
+        retrain = self.snapshots.get("Retrain")
+        return forgetting_picture(
+            path, self.snapshots["Original"], self.snapshots[self.method], classes=self.classes, forget_class=self.label,
+            retrain_per_class=retrain.per_class if retrain else None,
+        )  # fmt: skip
+
+
+def evaluate_bundle(
+    bundle: Bundle,
+    dataset: Dataset,
+    label: int,
+    *,
+    store: Path | None = None,
+    retrained: Path | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    energies: bool = False,
+    progress: Told = lambda name, done, total: None,
+) -> Evaluation:
+    """Score each set of weights on `dataset` for the forgotten class `label`.
+
+    store: a device runtime's folder, whose served weights give the method's row, time and peak memory. retrained: a state dict trained without
+    the class. energies: also keep what the picture needs. Raises ClueError for weights of another model or missing test images.
+    """
+    dataset.require("test")
+    engine = OnnxEngine(threads)
+    original = weight_files.read(bundle.file(bundle.weights.file), bundle.weights.sha256, bundle)
+    todo: list[tuple[str, dict[str, Array], float | None, float | None]] = [("Original", _state(bundle, original), None, None)]
+    if retrained is not None:
+        from clue_mobile.models.weights import read_state_dict
+
+        tensors = {name: tensor.numpy() for name, tensor in read_state_dict(retrained).items()}
+        todo.append(("Retrain", pack(bundle, tensors), None, None))
+    method = bundle.method.upper()
+    if store is not None:
+        todo.append((method, *_served(bundle, store)))
+    rows, snapshots = [], {}
+    for name, state, wall, peak in todo:
+        predict = Predictor(bundle, engine, state)
+        scores = score(predict, dataset, label, seed=seed, progress=lambda done, total, name=name: progress(name, done, total))  # type: ignore[misc]
+        rows.append(Row(name, scores, wall, peak))
+        if energies:
+            snapshots[name] = _snapshot(predict, dataset, label, scores)
+    return Evaluation(rows, snapshots, bundle.classes, label, method)
+
+
+def _state(bundle: Bundle, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {v.name: arrays[str(v.weights_key)] for v in bundle.values.values() if v.role == "state"}
+
+
+def _served(bundle: Bundle, folder: Path) -> tuple[dict[str, Array], float | None, float | None]:
+    """The store's served weights, and seconds and peak MiB of the last request that was done."""
+    if not folder.is_dir():
+        raise ClueError(f"no store at {folder}: give the folder that `clue-mobile forget` or `clue-pi` wrote")
+    store = Store(folder, bundle)
+    try:
+        serving = store.serving()
+        state = _state(bundle, weight_files.read(serving.path, serving.sha256, bundle))
+        done = [r for r in store.records() if r["phase"] == "request" and r["status"] == "done"]
+    finally:
+        store.close()
+    if not done:
+        raise ClueError(f"{folder} has no finished request: run `clue-mobile forget {bundle.root}` first")
+    return state, float(done[-1]["wall_s"]), float(done[-1]["peak_mem_bytes"]) / 2**20
+
+
+def _snapshot(predict: Predict, dataset: Dataset, label: int, scores: Scores) -> Snapshot:
+    def energies(split: Any) -> Any:
+        picked = split.select(np.linspace(0, len(split) - 1, min(_ENERGY_IMAGES, len(split))).astype(np.intp))
+        return energy(predict_all(predict, picked.images, len(dataset.classes)))
+
+    train = dataset.train
+    return Snapshot(energies(train.of_class(label)), energies(train.without_class(label)), scores.per_class)

@@ -1,0 +1,1 @@
+"""Studies: whole runs that end in a table and a picture."""
