@@ -1,4 +1,5 @@
-"""Export: a trained classifier and a method become a bundle. Stages: prepare, trace, convert, golden, write."""
+"""Export: a trained classifier and a method become a bundle. Stages: prepare, trace, convert, golden,
+write."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class ExportRecipe:
-    """What to export. batch: samples in one step on the device. tuned_batch: the batch lr and tau were chosen at (default: batch)."""
+    """What to export. batch: samples in one step on the device. tuned_batch: the batch lr and tau were chosen
+    at (default: batch)."""
 
     target: str = "pi5"
     method: str = "clue"
@@ -46,8 +48,11 @@ def export(
 ) -> Path:
     """Write the bundle `out` (a folder, by custom NAME.clue) and return its path.
 
-    `progress(stage, done, total)` is told of each program. Raises ClueError for anything the user can put right; nothing is half written.
+    `progress(stage, done, total)` is told of each program. Raises ClueError for anything the user can put
+    right; nothing is half written.
     """
+    from safetensors.numpy import save as serialise
+
     import exporters
     from clue_mobile import methods, programs
     from clue_mobile.bundle import golden as golden_vectors
@@ -55,7 +60,6 @@ def export(
     from clue_mobile.bundle.writer import BundleWriter
     from clue_mobile.flat import FlatModel
     from exporters import targets
-    from safetensors.numpy import save as serialise
 
     target = targets.get(recipe.target)
     runtimes = {name: exporters.get(name) for name in recipe.runtimes or target.RUNTIMES}
@@ -70,12 +74,14 @@ def export(
         entries, extra = {}, {}
         for index, program in enumerate(plan.programs):
             tell(program.name, index, len(plan.programs))
-            golden = golden_vectors.make(model, plan, program, manifests.GOLDEN_SEED)
+            golden = golden_vectors.make(model, plan, program)
             golden_row = writer.add(f"golden/{program.name}.safetensors", serialise(golden.tensors))
             files = {}
             for runtime, exporter in runtimes.items():
                 traced = programs.trace(program, overrides=exporter.OVERRIDES)
-                files[runtime] = writer.add(f"programs/{runtime}/{program.name}{exporter.SUFFIX}", exporter.convert(traced))
+                files[runtime] = writer.add(
+                    f"programs/{runtime}/{program.name}{exporter.SUFFIX}", exporter.convert(traced)
+                )
                 extra.update(exporter.versions())
             entries[program.name] = manifests.program_entry(traced, golden, golden_row, files)
         tell("runtime", len(plan.programs), len(plan.programs))

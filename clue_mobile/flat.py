@@ -1,7 +1,7 @@
 """A classifier as a pure function of flat float32 vectors: params, frozen, buffers.
 
-A handful of vectors instead of hundreds of tensors: what a phone binds, updates, checkpoints and erases. The table says where each
-tensor lies; the normalisation is inside, so that every program takes pixels in [0, 1].
+A handful of vectors instead of hundreds of tensors: what a phone binds, updates, checkpoints and erases. The
+table says where each tensor lies; the normalisation is inside, so that every program takes pixels in [0, 1].
 """
 
 from __future__ import annotations
@@ -57,14 +57,17 @@ class FlatModel:
     Raises ClueError where the model keeps state that no program can carry.
     """
 
-    def __init__(self, module: nn.Module, spec: ModelSpec, trainable: Callable[[str], bool] = lambda name: True) -> None:
+    def __init__(
+        self, module: nn.Module, spec: ModelSpec, trainable: Callable[[str], bool] = lambda name: True
+    ) -> None:
         self.spec = spec
         self._module = copy.deepcopy(module).eval()
         for name, layer in self._module.named_modules():
             if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.track_running_stats:
                 if layer.momentum is None:
                     raise ClueError(
-                        f"layer {name!r} averages its running statistics over all batches ever seen (momentum=None), which no program "
+                        f"layer {name!r} averages its running statistics over all batches ever seen "
+                        f"(momentum=None), which no program "
                         "can carry on: set a momentum, such as 0.1"
                     )
                 layer.num_batches_tracked = None  # only a count, and an integer; saved files keep the old one
@@ -86,12 +89,16 @@ class FlatModel:
                 add(name, buffer, "buffers", "buffer")
         if "params" not in size:
             raise ClueError("the model has no trainable parameter: nothing could be forgotten")
-        self.sizes = {name: size[name] for name in ("params", "frozen", "buffers") if name in size}
+        self.sizes: dict[str, int] = {name: size[name] for name in ("params", "frozen", "buffers") if name in size}
         return tuple(entries)
 
     def named(self, value: str, vector: Tensor) -> dict[str, Tensor]:
         """The tensors of `value` as views of its flat vector."""
-        return {e.name: vector[e.offset : e.offset + e.numel].view(e.shape) for e in self.entries if e.value == value}
+        return {
+            e.name: vector[e.offset : e.offset + e.numel].view(e.shape)
+            for e in self.entries
+            if e.value == value
+        }
 
     def pack(self, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Flat vectors of `tensors` (default: the module's own), keys as in `sizes`."""
@@ -103,19 +110,27 @@ class FlatModel:
         }
 
     def state_dict(self, state: State) -> dict[str, Tensor]:
-        """Flat vectors as the tensors that `module.load_state_dict(..., strict=False)` takes (counts are not in it)."""
-        return {name: t.clone() for value in self.sizes for name, t in self.named(value, state[value]).items()}
+        """Flat vectors as the tensors that `module.load_state_dict(..., strict=False)` takes (counts are not
+        in it)."""
+        return {
+            name: t.clone() for value in self.sizes for name, t in self.named(value, state[value]).items()
+        }
 
     def leaves(self, state: State) -> dict[str, Tensor]:
         """The trainable tensors as autograd leaves."""
-        return {name: t.detach().clone().requires_grad_() for name, t in self.named("params", state["params"]).items()}
+        return {
+            name: t.detach().clone().requires_grad_()
+            for name, t in self.named("params", state["params"]).items()
+        }
 
     def forward(
         self, leaves: Mapping[str, Tensor], state: State, x: Tensor, batch_norm: BatchNorm = "frozen"
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits [N, K] of pixels x [N, C, H, W], and what `state` becomes besides its parameters ({"buffers": ...} if it changes).
+        """Logits [N, K] of pixels x [N, C, H, W], and what `state` becomes besides its parameters
+        ({"buffers": ...} if it changes).
 
-        Dropout and stochastic depth are off; `batch_norm` says which statistics normalise and whether running ones move.
+        Dropout and stochastic depth are off; `batch_norm` says which statistics normalise and whether running
+        ones move.
         """
         for layer in self._module.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
@@ -126,11 +141,16 @@ class FlatModel:
         buffers: dict[str, Tensor] = {}
         if "buffers" in state:
             buffers = {name: t.clone() for name, t in self.named("buffers", state["buffers"]).items()}
-        mean, std = (torch.tensor(v, dtype=x.dtype).view(1, -1, 1, 1) for v in (self.spec.mean, self.spec.std))
+        mean, std = (
+            torch.tensor(v, dtype=x.dtype).view(1, -1, 1, 1) for v in (self.spec.mean, self.spec.std)
+        )
         logits = functional_call(self._module, {**tensors, **buffers}, ((x - mean) / std,))
         if not isinstance(logits, Tensor) or logits.shape != (x.shape[0], self.spec.num_classes):
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ClueError(f"the model returns {got}, not logits of shape ({x.shape[0]}, {self.spec.num_classes}): check --classes")
+            raise ClueError(
+                f"the model returns {got}, not logits of shape ({x.shape[0]}, {self.spec.num_classes}): "
+                f"check --classes"
+            )
         changed = batch_norm == "batch" and bool(buffers)
         return logits, {"buffers": torch.cat([b.reshape(-1) for b in buffers.values()])} if changed else {}
 

@@ -1,4 +1,5 @@
-"""What a method hands over: values, random streams, programs and the plan that drives them (contract/plan.md).
+"""What a method hands over: values, random streams, programs and the plan that drives them
+(contract/plan.md).
 
 Exporters see programs only, runtimes see the plan only, and neither knows a method.
 """
@@ -15,9 +16,11 @@ Node = dict[str, Any]
 
 @dataclass(frozen=True)
 class Port:
-    """One input or output of a program: float32, fixed shape, joined to what `binds` names (a value, scalar, stream, x, onehot).
+    """One input or output of a program: float32, fixed shape, joined to what `binds` names (a value, scalar,
+    stream, x, onehot).
 
-    golden: (distribution, a, b) of its golden input where the role's default does not suit (contract/golden.md).
+    golden: (distribution, a, b) of its golden input where the role's default does not suit
+    (contract/golden.md).
     """
 
     name: str
@@ -28,7 +31,12 @@ class Port:
 
     def to_json(self) -> dict[str, Any]:
         """The manifest's form."""
-        port: dict[str, Any] = {"name": self.name, "role": self.role, "shape": list(self.shape), "dtype": "float32"}
+        port: dict[str, Any] = {
+            "name": self.name,
+            "role": self.role,
+            "shape": list(self.shape),
+            "dtype": "float32",
+        }
         if self.binds is not None:
             port["binds"] = self.binds
         return port
@@ -45,7 +53,12 @@ class Value:
 
     def to_json(self) -> dict[str, Any]:
         """The manifest's form."""
-        return {"role": self.role, "shape": list(self.shape), "init": dict(self.init), "storage": self.storage}
+        return {
+            "role": self.role,
+            "shape": list(self.shape),
+            "init": dict(self.init),
+            "storage": self.storage,
+        }
 
 
 @dataclass(frozen=True)
@@ -103,7 +116,8 @@ def repeat(count: str | int, *body: Node) -> Node:
 
 
 def batches(size: int, *body: Node, augment: str | None = None) -> Node:
-    """The body for each batch of the epoch's order (or of the enclosing batch); `augment` on the outermost loop only."""
+    """The body for each batch of the epoch's order (or of the enclosing batch); `augment` on the outermost
+    loop only."""
     node: Node = {"loop": "batches", "size": size, "body": list(body)}
     if augment is not None:
         node["augment"] = augment
@@ -122,4 +136,6 @@ def run(program: str, **bind: str) -> Node:
 
 def stop(program: str, every: str | int, samples: int, accuracy_at_most: str | float) -> Node:
     """Leave the epochs loop once the forget accuracy on at most `samples` images is low enough."""
-    return {"stop": {"program": program, "every": every, "samples": samples, "accuracy_at_most": accuracy_at_most}}
+    return {
+        "stop": {"program": program, "every": every, "samples": samples, "accuracy_at_most": accuracy_at_most}
+    }

@@ -19,7 +19,8 @@ from clue_mobile.plan import Port, Program, Recipe
 
 @dataclass(frozen=True)
 class Traced:
-    """A program as a graph. flops: of matrix products and convolutions, 2 per multiply-add. peak_bytes: see `planned_peak`."""
+    """A program as a graph. flops: of matrix products and convolutions, 2 per multiply-add. peak_bytes: see
+    `planned_peak`."""
 
     program: Program
     graph: GraphModule
@@ -50,7 +51,11 @@ def build(model: FlatModel, method: str, config: Any, batch: int) -> Recipe:
     """The method's recipe with the serving programs added. Raises ClueError as the method does."""
     recipe = methods.get(method).build(model, config, batch)
     return Recipe(
-        recipe.values, recipe.randoms, [*predict_programs(model, batch), *recipe.programs], recipe.scalars, recipe.plan
+        recipe.values,
+        recipe.randoms,
+        [*predict_programs(model, batch), *recipe.programs],
+        recipe.scalars,
+        recipe.plan,
     )
 
 
@@ -66,7 +71,10 @@ def trace(program: Program, *, overrides: Table | None = None, dtype: torch.dtyp
 
 
 def trace_all(
-    programs: Sequence[Program], *, overrides: Table | None = None, progress: Callable[[str], None] | None = None
+    programs: Sequence[Program],
+    *,
+    overrides: Table | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> list[Traced]:
     """Lower every program, telling `progress` the name of each first."""
     traced = []
@@ -84,7 +92,8 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 def count_flops(graph: GraphModule) -> int:
-    """FLOPs of the graph's matrix products and convolutions, by PyTorch's own formulas on the traced shapes."""
+    """FLOPs of the graph's matrix products and convolutions, by PyTorch's own formulas on the traced
+    shapes."""
     from torch.utils.flop_counter import flop_registry
 
     total = 0
@@ -107,7 +116,8 @@ _VIEWS = {
 
 
 def planned_peak(graph: GraphModule) -> int:
-    """Bytes alive at the worst moment of a run in graph order: inputs, outputs and the intermediates still needed (views are free)."""
+    """Bytes alive at the worst moment of a run in graph order: inputs, outputs and the intermediates still
+    needed (views are free)."""
     nodes = list(graph.graph.nodes)
     owner: dict[Node, Node] = {}
     last_use: dict[Node, int] = {}

@@ -1,4 +1,5 @@
-"""Exporters: one file a runtime. A missing optional package is an error only for the exporter that needs it."""
+"""Exporters: one file a runtime. A missing optional package is an error only for the exporter that needs
+it."""
 
 from __future__ import annotations
 

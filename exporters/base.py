@@ -1,4 +1,5 @@
-"""What an exporter is: a module with a file suffix, lowering overrides, and a function from a traced program to bytes."""
+"""What an exporter is: a module with a file suffix, lowering overrides, and a function from a traced program
+to bytes."""
 
 from __future__ import annotations
 

@@ -20,7 +20,9 @@ try:
 
     from exporters import onnx_ops
 except ImportError as error:
-    raise ClueError("the ONNX exporter needs the packages onnx and onnxscript: pip install 'clue-mobile[export]'") from error
+    raise ClueError(
+        "the ONNX exporter needs the packages onnx and onnxscript: pip install 'clue-mobile[export]'"
+    ) from error
 
 SUFFIX = ".onnx"
 OVERRIDES: dict[Any, Any] = {}
@@ -37,14 +39,17 @@ def convert(traced: Traced) -> bytes:
     inputs, outputs = tensor_names(traced)
     try:
         proto = onnx_ops.translate(traced.graph, inputs, outputs, OPSET)
-    except onnx_ops.Unsupported:
+    except onnx_ops.UnsupportedError:
         proto = _by_pytorch(traced, inputs, outputs)
     proto = onnx_ir.to_proto(_tidy(onnx_ir.from_proto(proto)))
     proto.producer_name = "clue-mobile"
     onnx.checker.check_model(proto, full_check=True)
     foreign = ({node.domain for node in proto.graph.node} | {i.domain for i in proto.opset_import}) - {""}
     if foreign or proto.functions:
-        raise ClueError(f"program {traced.program.name!r} came out with operators outside the ONNX standard: {sorted(foreign)}")
+        raise ClueError(
+            f"program {traced.program.name!r} came out with operators outside the ONNX standard: "
+            f"{sorted(foreign)}"
+        )
     return bytes(proto.SerializeToString(deterministic=True))
 
 
@@ -63,13 +68,22 @@ def _by_pytorch(traced: Traced, inputs: list[str], outputs: list[str]) -> onnx.M
             exported = torch.export.export(traced.graph, example_inputs(traced.program))
             # optimize=False: its rewriter takes minutes on graphs of this size; _tidy does what matters
             made = torch.onnx.export(
-                exported, (), dynamo=True, optimize=False, opset_version=OPSET, input_names=inputs, output_names=outputs, verbose=False
+                exported,
+                (),
+                dynamo=True,
+                optimize=False,
+                opset_version=OPSET,
+                input_names=inputs,
+                output_names=outputs,
+                verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        raise ClueError(f"program {traced.program.name!r} cannot become ONNX: {str(cause).splitlines()[0]}") from error
+        raise ClueError(
+            f"program {traced.program.name!r} cannot become ONNX: {str(cause).splitlines()[0]}"
+        ) from error
     finally:
         log.setLevel(level)
     assert made is not None
@@ -77,7 +91,8 @@ def _by_pytorch(traced: Traced, inputs: list[str], outputs: list[str]) -> onnx.M
 
 
 def _tidy(model: onnx_ir.Model) -> onnx_ir.Model:
-    """Drop identities, repeated and unused nodes, store equal constants once; forget where each node came from."""
+    """Drop identities, repeated and unused nodes, store equal constants once; forget where each node came
+    from."""
     model = onnx_ir.passes.Sequential(
         common.InlinePass(),
         common.IdentityEliminationPass(),

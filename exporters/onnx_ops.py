@@ -1,8 +1,8 @@
 """ATen operators of lowered graphs as ONNX operators: one entry of `TABLE` each.
 
-PyTorch's own exporter knows more operators, but spends 60 s on a step of 1,600 nodes, most of it on decomposing once more what is
-lowered already, and leaves casts behind; this table takes one second. `exporters.onnx` uses PyTorch's exporter for a program with an
-operator that is missing here.
+PyTorch's own exporter knows more operators, but spends 60 s on a step of 1,600 nodes, most of it on
+decomposing once more what is lowered already, and leaves casts behind; this table takes one second.
+`exporters.onnx` uses PyTorch's exporter for a program with an operator that is missing here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TYPES = {
 }
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """An operator, or a use of it, that this table lacks."""
 
 
@@ -64,13 +64,16 @@ class Builder:
 
 
 class Call:
-    """One ATen node while it is translated: positional arguments, with values by name, and the shapes behind them."""
+    """One ATen node while it is translated: positional arguments, with values by name, and the shapes behind
+    them."""
 
     def __init__(self, builder: Builder, node: Node, names: dict[Node, Result]) -> None:
         self.b, self.node, self._names = builder, node, names
         schema = node.target._schema.arguments  # type: ignore[union-attr]
         given = {**{a.name: v for a, v in zip(schema, node.args, strict=False)}, **node.kwargs}
-        self._args = [given.get(a.name, a.default_value if a.has_default_value() else None) for a in schema]
+        self._args: list[Any] = [
+            given.get(a.name, a.default_value if a.has_default_value() else None) for a in schema
+        ]
 
     def __getitem__(self, index: int) -> Any:
         value = self._args[index]
@@ -115,7 +118,9 @@ def _reduce(op: str) -> Callable[[Call], Result]:
     def translate(c: Call) -> Result:
         axes = c[1] if len(c._args) > 2 and c[1] else list(range(len(c.shape(0))))
         if not axes:
-            return c.b.add("Identity", c[0])  # rank 0: an empty axis list would mean all axes, which is the same here
+            return c.b.add(
+                "Identity", c[0]
+            )  # rank 0: an empty axis list would mean all axes, which is the same here
         keep = int(bool(c[2])) if len(c._args) > 3 else 0
         return c.b.add(op, c[0], c.b.ints(axes), keepdims=keep)
 
@@ -160,8 +165,12 @@ def _convolution(c: Call) -> Result:
         v * axes if len(v) == 1 else v for v in (stride, padding, dilation, output_padding)
     )
     common = {
-        "strides": stride, "pads": [*padding, *padding], "dilations": dilation, "group": groups, "kernel_shape": c.shape(1)[2:],
-    }  # fmt: skip
+        "strides": stride,
+        "pads": [*padding, *padding],
+        "dilations": dilation,
+        "group": groups,
+        "kernel_shape": c.shape(1)[2:],
+    }
     if transposed:
         return c.b.add("ConvTranspose", *inputs, output_padding=output_padding, **common)
     return c.b.add("Conv", *inputs, **common)
@@ -172,18 +181,29 @@ def _max_pool(c: Call) -> Result:
     kernel, padding, dilation = (v * 2 if len(v) == 1 else v for v in (kernel, padding, dilation))
     stride = (stride * 2 if len(stride) == 1 else stride) or kernel
     return c.b.add(
-        "MaxPool", c[0], kernel_shape=kernel, strides=stride, pads=[*padding, *padding], dilations=dilation, ceil_mode=int(ceil)
+        "MaxPool",
+        c[0],
+        kernel_shape=kernel,
+        strides=stride,
+        pads=[*padding, *padding],
+        dilations=dilation,
+        ceil_mode=int(ceil),
     )
 
 
 def _avg_pool(c: Call) -> Result:
     kernel, stride, padding, ceil, include_pad, divisor = (c[i] for i in range(1, 7))
     if divisor is not None or ceil:
-        raise Unsupported("avg_pool2d with divisor_override or ceil_mode")
+        raise UnsupportedError("avg_pool2d with divisor_override or ceil_mode")
     kernel, padding = (v * 2 if len(v) == 1 else v for v in (kernel, padding))
     stride = (stride * 2 if len(stride) == 1 else stride) or kernel
     return c.b.add(
-        "AveragePool", c[0], kernel_shape=kernel, strides=stride, pads=[*padding, *padding], count_include_pad=int(include_pad)
+        "AveragePool",
+        c[0],
+        kernel_shape=kernel,
+        strides=stride,
+        pads=[*padding, *padding],
+        count_include_pad=int(include_pad),
     )
 
 
@@ -194,7 +214,15 @@ def _addmm(c: Call) -> Result:
 def _layer_norm(c: Call) -> Result:
     width = len(c[1])
     weight = c[2] or c.b.constant(np.ones(c[1], np.float32))
-    return c.b.add("LayerNormalization", c[0], weight, *([c[3]] if c[3] else []), outputs=3, axis=-width, epsilon=float(c[4]))
+    return c.b.add(
+        "LayerNormalization",
+        c[0],
+        weight,
+        *([c[3]] if c[3] else []),
+        outputs=3,
+        axis=-width,
+        epsilon=float(c[4]),
+    )
 
 
 def _clamp(low: int | None, high: int | None) -> Callable[[Call], Result]:
@@ -224,12 +252,22 @@ def _power(c: Call) -> Result:
 def _unbind(c: Call) -> Result:
     dim = c[1] % len(c.shape(0))
     return tuple(
-        c.b.add("Gather", c[0], c.b.constant(np.asarray(i, np.int64)), axis=dim) for i in range(c.shape(0)[dim])
+        c.b.add("Gather", c[0], c.b.constant(np.asarray(i, np.int64)), axis=dim)
+        for i in range(c.shape(0)[dim])
     )
 
 
 TABLE: dict[Any, Callable[[Call], Result]] = {
-    **dict.fromkeys((aten.reshape.default, aten.view.default, aten.unsqueeze.default, aten.squeeze.dim, aten.squeeze.dims), _reshape),
+    **dict.fromkeys(
+        (
+            aten.reshape.default,
+            aten.view.default,
+            aten.unsqueeze.default,
+            aten.squeeze.dim,
+            aten.squeeze.dims,
+        ),
+        _reshape,
+    ),
     **dict.fromkeys((aten.transpose.int, aten.t.default), _transpose),
     aten.permute.default: lambda c: c.b.add("Transpose", c[0], perm=[d % len(c.shape(0)) for d in c[1]]),
     aten.slice.Tensor: _slice,
@@ -287,9 +325,15 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
 }
 
 
-def translate(graph: GraphModule, inputs: Sequence[str], outputs: Sequence[str], opset: int) -> onnx.ModelProto:
-    """A ModelProto with these input and output names. Raises Unsupported naming the first operator that the table lacks."""
-    builder, names = Builder(), {}
+def translate(
+    graph: GraphModule, inputs: Sequence[str], outputs: Sequence[str], opset: int
+) -> onnx.ModelProto:
+    """A ModelProto with these input and output names.
+
+    Raises UnsupportedError naming the first operator that the table lacks.
+    """
+    builder = Builder()
+    names: dict[Node, Result] = {}
     placeholders = [n for n in graph.graph.nodes if n.op == "placeholder"]
     names.update(zip(placeholders, inputs, strict=True))
     for node in graph.graph.nodes:
@@ -299,10 +343,12 @@ def translate(graph: GraphModule, inputs: Sequence[str], outputs: Sequence[str],
             names[node] = names[node.args[0]][node.args[1]]
         elif node.op == "call_function":
             if node.target not in TABLE:
-                raise Unsupported(str(node.target))
+                raise UnsupportedError(str(node.target))
             names[node] = TABLE[node.target](Call(builder, node, names))
     (results,) = next(n for n in graph.graph.nodes if n.op == "output").args
-    for result, name in zip(results, outputs, strict=True):  # an Identity: an input may be an output, or one value two outputs
+    for result, name in zip(
+        results, outputs, strict=True
+    ):  # an Identity: an input may be an output, or one value two outputs
         builder.nodes.append(helper.make_node("Identity", [names[result]], [name]))
     return helper.make_model(
         helper.make_graph(

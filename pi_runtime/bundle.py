@@ -43,8 +43,10 @@ class Golden:
     """How to make a program's inputs and where its expected outputs are (contract/golden.md)."""
 
     file: str
+    seed: int
     inputs: Mapping[str, tuple[Mapping[str, Any], ...]]
     strides: Mapping[str, int]
+    tolerances: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,6 @@ class Bundle:
     randoms: Mapping[str, Random]
     programs: Mapping[str, Program]
     plan: plan.Plan
-    golden_seed: int
-    golden_tolerance: float
     files: Mapping[str, FileEntry]
     notices: tuple[str, ...]
 
@@ -226,8 +226,10 @@ def _program(name: str, raw: Mapping[str, Any]) -> Program:
         files={engine: FileEntry(**entry) for engine, entry in raw["files"].items()},
         golden=Golden(
             golden["file"],
+            golden["seed"],
             {port: tuple(draws) for port, draws in golden["inputs"].items()},
             {port: output["stride"] for port, output in golden["outputs"].items()},
+            {port: float(output["tolerance"]) for port, output in golden["outputs"].items()},
         ),
     )
 
@@ -259,8 +261,6 @@ def _build(root: Path, raw: Mapping[str, Any], digest: str) -> Bundle:
         randoms={name: _random(name, random) for name, random in raw["randoms"].items()},
         programs={name: _program(name, program) for name, program in raw["programs"].items()},
         plan=plan.parse(raw["plan"]),
-        golden_seed=raw["golden"]["seed"],
-        golden_tolerance=float(raw["golden"]["tolerance"]),
         files={entry["file"]: FileEntry(**entry) for entry in raw["files"]},
         notices=tuple(raw["notices"]),
     )

@@ -16,11 +16,12 @@ from pi_runtime.weights import WeightsFile
 
 @dataclass(frozen=True)
 class GoldenResult:
-    """`error`: largest difference over largest expected value; `ok`: it is within the bundle's tolerance."""
+    """`error`: largest difference over largest expected value; `ok`: it is at most `tolerance`."""
 
     program: str
     output: str
     error: float
+    tolerance: float
     ok: bool
 
 
@@ -39,7 +40,8 @@ def check(bundle: Bundle, engine: Engine) -> list[GoldenResult]:
             if name not in stored:
                 bundle.fail(f"{program.golden.file} has no output {name}")
             error = _difference(outputs[name].reshape(-1)[::stride], stored[name].reshape(-1))
-            results.append(GoldenResult(program.name, name, error, error <= bundle.golden_tolerance))
+            tolerance = program.golden.tolerances[name]
+            results.append(GoldenResult(program.name, name, error, tolerance, error <= tolerance))
     return results
 
 
@@ -52,7 +54,7 @@ def _input(bundle: Bundle, program: Program, number: int, port: Port, stored: Ma
                 bundle.fail(f"{where} is not stored")
             parts.append(stored[f"input.{port.name}"].reshape(-1))
         else:
-            parts.append(draw.golden(how, bundle.golden_seed, number, index))
+            parts.append(draw.golden(how, program.golden.seed, number, index))
     flat = np.concatenate(parts)
     if flat.size != np.prod(port.shape):
         bundle.fail(f"{where} has {flat.size} elements")

@@ -13,27 +13,44 @@ from clue_mobile.flat import FlatModel
 from clue_mobile.plan import Port, Program, Recipe
 from pi_runtime import draw
 
-MAX_STORED = 65_536  # elements of an output that are stored: enough to catch an error, small enough for a phone
+# elements of an output that are stored: enough to catch an error, small enough for a phone
+MAX_STORED = 65_536
+FIRST_SEED = 20_260_148
+MAX_SEEDS = 3
+# Results of two engines in float32 differ by rounding alone: up to 1e-6 of an output's scale was seen between
+# eager PyTorch and ONNX Runtime on the models of the tests. Fifty times that is let pass: other processors'
+# kernels add up in another order, and an error of the lowering is larger by far.
+TOLERANCE = 5e-5
 
 Draw = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Golden:
-    """inputs: the manifest's draws for each port. tensors: what the golden file holds. strides: for each output."""
+    """One program's golden vectors.
 
+    inputs: the manifest's draws for each port. tensors: what the golden file holds. outputs: stride and
+    tolerance of each.
+    """
+
+    seed: int
     inputs: dict[str, list[Draw]]
     tensors: dict[str, np.ndarray[Any, Any]]
-    strides: dict[str, int]
+    outputs: dict[str, dict[str, float]]
 
 
 def _draw(length: int, distribution: str, a: float | None = None, b: float | None = None) -> Draw:
     spread = {"a": a, "b": b}
-    return {"length": length, "distribution": distribution, **{k: float(v) for k, v in spread.items() if v is not None}}
+    return {
+        "length": length,
+        "distribution": distribution,
+        **{k: float(v) for k, v in spread.items() if v is not None},
+    }
 
 
 def _weights(model: FlatModel, value: str) -> list[Draw]:
-    """Normal draws with each trained tensor's mean and deviation: activations of a healthy size, and no trained weight stored."""
+    """Normal draws with each trained tensor's mean and deviation: activations of a healthy size, and no
+    trained weight stored."""
     packed = model.pack()[value]
     draws = []
     for entry in model.entries:
@@ -44,8 +61,8 @@ def _weights(model: FlatModel, value: str) -> list[Draw]:
 
 
 def _pixels(shape: tuple[int, ...]) -> list[Draw]:
-    """Each channel of each sample in a range of its own. Plain noise would look the same to every deep layer: batch norm would
-    divide differences of the size of rounding errors by their own deviation."""
+    """Each channel of each sample in a range of its own. Plain noise would look the same to every deep layer:
+    batch norm would divide differences of the size of rounding errors by their own deviation."""
     ranges = np.random.default_rng(0).uniform(0, 1, (shape[0] * shape[1], 2)).round(3)
     return [_draw(shape[2] * shape[3], "uniform", min(pair), max(pair)) for pair in ranges]
 
@@ -77,12 +94,13 @@ def _draws(model: FlatModel, recipe: Recipe, port: Port) -> list[Draw]:
 
 
 def _calibrated(model: FlatModel, params: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Running statistics that fit the drawn weights, found by running batches through in training mode until they settle.
+    """Running statistics that fit the drawn weights, found by running batches through in training mode until
+    they settle.
 
     With the trained ones the drawn network's activations would grow or vanish from layer to layer.
     """
     state = {**params, "buffers": model.pack()["buffers"]}
-    for _ in range(50):
+    for _ in range(20):
         leaves = model.named("params", state["params"])
         with torch.no_grad():
             _, moved = model.forward(leaves, state, x, "batch")
@@ -90,26 +108,60 @@ def _calibrated(model: FlatModel, params: dict[str, Tensor], x: Tensor) -> Tenso
     return state["buffers"]
 
 
-def make(model: FlatModel, recipe: Recipe, program: Program, seed: int) -> Golden:
-    """Draw the program's inputs and run it in eager PyTorch, float32."""
-    inputs = {port.name: _draws(model, recipe, port) for port in program.inputs}
+def make(model: FlatModel, recipe: Recipe, program: Program) -> Golden:
+    """Draw the program's inputs and run it in eager PyTorch, float32.
+
+    A gradient jumps where a ReLU's input crosses zero, and a deep network always has some input within
+    rounding of it. So each output's tolerance comes from what three runs with weights shaken by 1e-6 of their
+    size, more than engines differ, change in it; of a few seeds the least sensitive is taken.
+    """
+    tries = []
+    for seed in range(FIRST_SEED, FIRST_SEED + MAX_SEEDS):
+        inputs, stored = _inputs(model, recipe, program, seed)
+        results = [t.detach() for t in program.fn(*inputs.values())]
+        twins = [_shaken_differences(program, inputs, results, 3 * seed + twin) for twin in range(3)]
+        sensitivities = [max(column) for column in zip(*twins, strict=True)]
+        tries.append((max(sensitivities), seed, sensitivities, results, stored))
+        if max(sensitivities) <= TOLERANCE / 5:
+            break
+    _, seed, sensitivities, results, tensors = min(tries, key=lambda t: t[:2])
+    outputs = {}
+    for port, result, sensitivity in zip(program.outputs, results, sensitivities, strict=True):
+        flat = result.reshape(-1)
+        stride = max(1, -(-flat.numel() // MAX_STORED))
+        outputs[port.name] = {"stride": stride, "tolerance": max(TOLERANCE, 5 * sensitivity)}
+        tensors[port.name] = flat[::stride].numpy().copy()
+    draws = {port.name: _draws(model, recipe, port) for port in program.inputs}
+    return Golden(seed, draws, tensors, outputs)
+
+
+def _inputs(
+    model: FlatModel, recipe: Recipe, program: Program, seed: int
+) -> tuple[dict[str, Tensor], dict[str, np.ndarray[Any, Any]]]:
+    """The program's inputs in port order, and those of them that the golden file has to store."""
     arrays: dict[str, Tensor] = {}
     for number, port in enumerate(program.inputs):
-        if inputs[port.name][0]["distribution"] != "stored":
-            parts = [draw.golden(how, seed, number, index) for index, how in enumerate(inputs[port.name])]
+        draws = _draws(model, recipe, port)
+        if draws[0]["distribution"] != "stored":
+            parts = [draw.golden(how, seed, number, index) for index, how in enumerate(draws)]
             arrays[port.name] = torch.from_numpy(np.concatenate(parts).reshape(port.shape))
-    tensors: dict[str, np.ndarray[Any, Any]] = {}
-    if "buffers" in model.sizes and any(port.name == "buffers" for port in program.inputs):
+    stored: dict[str, np.ndarray[Any, Any]] = {}
+    if any(port.binds == "buffers" for port in program.inputs):
         params = {name: arrays[name] for name in model.sizes if name != "buffers"}
         x = arrays.get("x")
         if x is None or len(x) < 2:
             x = torch.rand(32, *model.spec.input_shape, generator=torch.Generator().manual_seed(seed))
         arrays["buffers"] = _calibrated(model, params, x)
-        tensors["input.buffers"] = arrays["buffers"].numpy()
-    results = program.fn(*(arrays[port.name] for port in program.inputs))
-    strides = {}
-    for port, result in zip(program.outputs, results, strict=True):
-        flat = result.detach().reshape(-1)
-        strides[port.name] = max(1, -(-flat.numel() // MAX_STORED))
-        tensors[port.name] = flat[:: strides[port.name]].numpy().copy()
-    return Golden(inputs, tensors, strides)
+        stored["input.buffers"] = arrays["buffers"].numpy()
+    return {port.name: arrays[port.name] for port in program.inputs}, stored
+
+
+def _shaken_differences(
+    program: Program, inputs: dict[str, Tensor], results: list[Tensor], seed: int
+) -> list[float]:
+    """Each output's largest change, relative to its scale, when the weights are multiplied by 1 +- 1e-6."""
+    weights = inputs["params"]
+    signs = torch.sign(torch.rand(weights.shape, generator=torch.Generator().manual_seed(seed)) - 0.5)
+    others = program.fn(*{**inputs, "params": weights * (1 + 1e-6 * signs)}.values())
+    pairs = zip(results, others, strict=True)
+    return [float((a - b).abs().max() / a.abs().max().clamp_min(1e-30)) for a, b in pairs]

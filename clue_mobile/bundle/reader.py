@@ -1,4 +1,5 @@
-"""Bundles from the toolkit's side: predictions by the exported programs with any weights, and named tensors in and out."""
+"""Bundles from the toolkit's side: predictions by the exported programs with any weights, and named tensors
+in and out."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ def pack(bundle: Bundle, tensors: Mapping[str, Array]) -> dict[str, Array]:
     for row in state_table(bundle):
         name, shape = row["name"], tuple(row["shape"])
         if name not in tensors:
-            raise ClueError(f"the weights have no tensor {name!r}, which {bundle.name} needs: they are of another model")
+            raise ClueError(
+                f"the weights have no tensor {name!r}, which {bundle.name} needs: they are of another model"
+            )
         if tensors[name].shape != shape:
             raise ClueError(f"tensor {name!r} has shape {tensors[name].shape}, {bundle.name} needs {shape}")
         parts.setdefault(row["value"], []).append(np.asarray(tensors[name], np.float32).reshape(-1))
@@ -47,7 +50,8 @@ def unpack(bundle: Bundle, state: Mapping[str, Array]) -> dict[str, Array]:
 
 
 class Predictor:
-    """Logits by the exported `predict` with given weights: call it with images uint8 [N, H, W, C], get float32 [N, K]."""
+    """Logits by the exported `predict` with given weights: call it with images uint8 [N, H, W, C], get
+    float32 [N, K]."""
 
     def __init__(self, bundle: Bundle, engine: Engine, state: Mapping[str, Array]) -> None:
         self._classifier = Classifier(bundle.programs["predict"], load(bundle, engine, "predict"))

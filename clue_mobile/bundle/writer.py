@@ -1,4 +1,5 @@
-"""Writes a bundle: every file into a temporary folder, flushed, then one rename. A failed export leaves nothing behind."""
+"""Writes a bundle: every file into a temporary folder, flushed, then one rename. A failed export leaves
+nothing behind."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from clue_mobile.errors import ClueError
 class BundleWriter:
     """Collects the files of one bundle; `commit` makes them the folder `path`. A context manager.
 
-    Raises ClueError where `path` exists (unless `replace`, and it is a bundle), or a write, flush or rename fails.
+    Raises ClueError where `path` exists (unless `replace`, and it is a bundle), or a write, flush or rename
+    fails.
     """
 
     def __init__(self, path: Path, replace: bool = False) -> None:
@@ -25,7 +27,9 @@ class BundleWriter:
         if path.exists() and not replace:
             raise ClueError(f"{path} exists already: choose another --out, or give --force to replace it")
         if path.exists() and not (path / "manifest.json").is_file():
-            raise ClueError(f"{path} exists and is no bundle, so --force does not replace it: choose another --out")
+            raise ClueError(
+                f"{path} exists and is no bundle, so --force does not replace it: choose another --out"
+            )
         self.rows: list[dict[str, Any]] = []
         self._folder = path.with_name(f".{path.name}.{os.getpid()}.part")
 
@@ -35,7 +39,9 @@ class BundleWriter:
             self._folder.mkdir()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)  # gone already after commit
 
     def _clear_errors(self, verb: str) -> contextlib.AbstractContextManager[None]:
@@ -44,7 +50,9 @@ class BundleWriter:
             try:
                 yield
             except OSError as error:
-                raise ClueError(f"cannot {verb} {self.path}: {error.strerror or error}; nothing was changed") from error
+                raise ClueError(
+                    f"cannot {verb} {self.path}: {error.strerror or error}; nothing was changed"
+                ) from error
 
         return guard()
 
@@ -77,7 +85,9 @@ class BundleWriter:
             for folder in (*(p for p in self._folder.rglob("*") if p.is_dir()), self._folder):
                 _flush_folder(folder)
             old = self.path.with_name(f".{self.path.name}.{os.getpid()}.old")
-            if self.path.exists():  # a folder cannot be replaced in one step: move the old one aside, and back on failure
+            if (
+                self.path.exists()
+            ):  # a folder cannot be replaced in one step: move the old one aside, and back on failure
                 os.rename(self.path, old)  # noqa: PTH104  tests make these calls fail
             try:
                 os.rename(self._folder, self.path)  # noqa: PTH104

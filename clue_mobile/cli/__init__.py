@@ -16,8 +16,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help prints in half the time
-    help="Export an image classifier with the means to forget a class on the device it runs on, and prove what it did.\n\n"
-    "Example: clue-mobile export --model resnet20 --weights w.safetensors --target pi5 --out cifar.clue, then "
+    help="Export an image classifier with the means to forget a class on the device it runs on, and prove "
+    "what it did.\n\n"
+    "Example: clue-mobile export --model resnet20 --weights w.safetensors --target pi5 --out cifar.clue, "
+    "then "
     "clue-mobile forget cifar.clue --data images.zip --forget airplane.",
 )
 for module in (export, check, forget, evaluate, models, train, demo):
@@ -26,7 +28,8 @@ for module in (export, check, forget, evaluate, models, train, demo):
 
 @app.callback(invoke_without_command=True)
 def root(
-    context: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True)
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
 ) -> None:
     """Options of the whole program."""
     if version:

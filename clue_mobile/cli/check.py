@@ -9,7 +9,8 @@ import typer
 from clue_mobile.cli.common import BundleArgument, JsonOption, ThreadsOption, console, print_json
 
 HELP = (
-    "Check a bundle: every file's sha256, the manifest, and each program's results against eager PyTorch's.\n\n"
+    "Check a bundle: every file's sha256, the manifest, and each program's results against eager "
+    "PyTorch's.\n\n"
     "Example: clue-mobile check cifar.clue"
 )
 
@@ -26,13 +27,27 @@ def command(bundle: BundleArgument, threads: ThreadsOption = None, as_json: Json
     good = all(result.ok for result in results)
     if as_json:
         rows = [dataclasses.asdict(result) for result in results]
-        print_json({"bundle": str(bundle), "files": len(opened.files), "engine": engine.name, "version": engine.version, "ok": good, "golden": rows})  # fmt: skip
+        print_json(
+            {
+                "bundle": str(bundle),
+                "files": len(opened.files),
+                "engine": engine.name,
+                "version": engine.version,
+                "ok": good,
+                "golden": rows,
+            }
+        )
     else:
         from rich.table import Table
 
-        table = Table(title=f"{bundle}: {len(opened.files)} files intact; {engine.name} {engine.version} against eager PyTorch")
+        table = Table(
+            title=f"{bundle}: {len(opened.files)} files intact; {engine.name} {engine.version} against "
+            f"eager PyTorch"
+        )
         for heading in ("Program", "Output", "Error / scale", "Tolerance", ""):
-            table.add_column(heading, justify="right" if heading in ("Error / scale", "Tolerance") else "left")
+            table.add_column(
+                heading, justify="right" if heading in ("Error / scale", "Tolerance") else "left"
+            )
         for r in results:
             verdict = "ok" if r.ok else "DIFFERS"
             table.add_row(r.program, r.output, f"{r.error:.1e}", f"{r.tolerance:.1e}", verdict)

@@ -18,16 +18,23 @@ DataOption = Annotated[
     str,
     typer.Option(
         "--data",
-        help="Images: a folder of class folders (train/CLASS, test/CLASS), a .zip of such, an .npz, digits, or torchvision:NAME[:ROOT].",
+        help="Images: a folder of class folders (train/CLASS, test/CLASS), a .zip of such, an .npz, "
+        "digits, or torchvision:NAME[:ROOT].",
         show_default=False,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-ForgetOption = Annotated[str, typer.Option("--forget", help="The class to forget, by name or index.", show_default=False)]
-ThreadsOption = Annotated[int | None, typer.Option(help="Threads inside an operator. [default: all cores]", show_default=False)]
+ForgetOption = Annotated[
+    str, typer.Option("--forget", help="The class to forget, by name or index.", show_default=False)
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(help="Threads inside an operator. [default: all cores]", show_default=False)
+]
 ValidationOption = Annotated[
     int | None,
-    typer.Option(help="Images per class held out of training for validation. [default: a tenth]", show_default=False),
+    typer.Option(
+        help="Images per class held out of training for validation. [default: a tenth]", show_default=False
+    ),
 ]
 
 
@@ -45,9 +52,17 @@ def console() -> Any:
 
 @contextlib.contextmanager
 def bar(title: str, quiet: bool = False) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar on standard error; the function yielded takes (done, total, note). Nothing is drawn off a terminal."""
+    """A progress bar on standard error; the function yielded takes (done, total, note). Nothing is drawn off
+    a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -58,9 +73,15 @@ def bar(title: str, quiet: bool = False) -> Iterator[Callable[[int, int, str], N
         TextColumn("{task.fields[note]}"),
     )
     shown = Console(stderr=True)
-    with Progress(*columns, console=shown, disable=quiet or not shown.is_terminal, transient=True) as progress:
+    with Progress(
+        *columns, console=shown, disable=quiet or not shown.is_terminal, transient=True
+    ) as progress:
         task = progress.add_task(title, total=None, note="")
-        yield lambda done, total, note="": progress.update(task, completed=done, total=total, note=note)
+
+        def tell(done: int, total: int, note: str) -> None:
+            progress.update(task, completed=done, total=total, note=note)
+
+        yield tell
 
 
 def note(text: str, quiet: bool = False) -> None:

@@ -10,7 +10,8 @@ import typer
 from clue_mobile.cli.common import JsonOption, console, note, print_json
 
 HELP = (
-    "The whole path on real images in about a minute: train on scikit-learn's digits, export for the Raspberry Pi 5, forget one digit "
+    "The whole path on real images in about a minute: train on scikit-learn's digits, export for the "
+    "Raspberry Pi 5, forget one digit "
     "through the exported programs, compare with retraining, draw a picture.\n\n"
     "Example: clue-mobile demo --out demo_out --forget 3"
 )
@@ -28,7 +29,9 @@ def command(
 
     result = run_demo(out, forget, seed, tell=lambda text: note(text, as_json))
     if as_json:
-        print_json({**report.to_json(result.rows), "picture": str(result.picture), "bundle": str(result.bundle)})
+        print_json(
+            {**report.to_json(result.rows), "picture": str(result.picture), "bundle": str(result.bundle)}
+        )
         return
     console().print(report.to_rich(result.rows, title=f"scikit-learn digits: forgetting {forget!r}"))
     print(f"bundle:  {result.bundle}\nstore:   {result.store}\npicture: {result.picture}")

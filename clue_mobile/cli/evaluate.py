@@ -21,8 +21,10 @@ from clue_mobile.cli.common import (
 )
 
 HELP = (
-    "Measure UA, RA, TA and MIA of the original, the served and (given its weights) the retrained model, by the exported programs.\n\n"
-    "Example: clue-mobile evaluate cifar.clue --data cifar10_images.zip --forget airplane --store cifar.store "
+    "Measure UA, RA, TA and MIA of the original, the served and (given its weights) the retrained model, "
+    "by the exported programs.\n\n"
+    "Example: clue-mobile evaluate cifar.clue --data cifar10_images.zip --forget airplane --store "
+    "cifar.store "
     "--retrained without_airplane.safetensors --picture result.png"
 )
 
@@ -31,10 +33,20 @@ def command(
     bundle: BundleArgument,
     data: DataOption,
     forget: ForgetOption,
-    store: Annotated[Path | None, typer.Option(help="The store whose served weights are measured too.", show_default=False)] = None,
-    retrained: Annotated[Path | None, typer.Option(help="Weights trained without the class: the reference row.", show_default=False)] = None,
-    picture: Annotated[Path | None, typer.Option(help="Write energies and per-class accuracies as a PNG.", show_default=False)] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the table as Markdown.", show_default=False)] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="The store whose served weights are measured too.", show_default=False)
+    ] = None,
+    retrained: Annotated[
+        Path | None,
+        typer.Option(help="Weights trained without the class: the reference row.", show_default=False),
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="Write energies and per-class accuracies as a PNG.", show_default=False),
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write the table as Markdown.", show_default=False)
+    ] = None,
     validation: ValidationOption = None,
     seed: Annotated[int, typer.Option(help="Of the membership attack's subsample.")] = 0,
     threads: ThreadsOption = None,
@@ -50,9 +62,16 @@ def command(
     dataset = load_data(data, opened, validation, as_json)
     with bar("evaluate", as_json) as tell:
         found = evaluate_bundle(
-            opened, dataset, label, store=store, retrained=retrained, seed=seed, threads=threads, energies=picture is not None,
+            opened,
+            dataset,
+            label,
+            store=store,
+            retrained=retrained,
+            seed=seed,
+            threads=threads,
+            energies=picture is not None,
             progress=lambda name, done, total: tell(done, total, name),
-        )  # fmt: skip
+        )
     if picture is not None:
         found.draw(picture)
     if markdown is not None:
@@ -62,6 +81,8 @@ def command(
     if as_json:
         print_json({"bundle": str(bundle), "forget": opened.classes[label], **report.to_json(found.rows)})
     else:
-        console().print(report.to_rich(found.rows, title=f"{opened.name}: forgetting {opened.classes[label]}"))
+        console().print(
+            report.to_rich(found.rows, title=f"{opened.name}: forgetting {opened.classes[label]}")
+        )
         if picture is not None:
             print(f"picture: {picture}")

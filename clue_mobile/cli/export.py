@@ -13,27 +13,67 @@ from clue_mobile.errors import ClueError
 
 HELP = (
     "Export a classifier and an unlearning method as a bundle that a device can run.\n\n"
-    "Example: clue-mobile export --model resnet20 --weights resnet20.safetensors --target pi5 --out cifar.clue"
+    "Example: clue-mobile export --model resnet20 --weights resnet20.safetensors --target pi5 --out "
+    "cifar.clue"
 )
 
 
 def command(
-    model: Annotated[str, typer.Option(help="A name from `clue-mobile models`, torchvision:NAME, timm:NAME, package.module:factory or file.py:factory.")],
-    weights: Annotated[Path | None, typer.Option(help="Trained weights, .safetensors or .pt/.pth.", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option(help="The bundle to write. [default: MODEL.clue]", show_default=False)] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A name from `clue-mobile models`, torchvision:NAME, timm:NAME, package.module:factory or "
+            "file.py:factory."
+        ),
+    ],
+    weights: Annotated[
+        Path | None, typer.Option(help="Trained weights, .safetensors or .pt/.pth.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The bundle to write. [default: MODEL.clue]", show_default=False)
+    ] = None,
     target: Annotated[str, typer.Option(help="The device: pi5 or host.")] = "pi5",
-    runtime: Annotated[list[str] | None, typer.Option(help="Only this runtime (repeatable). [default: the target's]", show_default=False)] = None,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this runtime (repeatable). [default: the target's]", show_default=False),
+    ] = None,
     method: Annotated[str, typer.Option(help="The unlearning method.")] = "clue",
-    hyperparameters: Annotated[Path | None, typer.Option(help="A JSON file of the method's hyperparameters.", show_default=False)] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="One hyperparameter, NAME=VALUE (repeatable), such as lr=0.0003.", show_default=False)] = None,
+    hyperparameters: Annotated[
+        Path | None, typer.Option(help="A JSON file of the method's hyperparameters.", show_default=False)
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="One hyperparameter, NAME=VALUE (repeatable), such as lr=0.0003.",
+            show_default=False,
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(help="Samples in one step on the device.")] = 32,
-    tuned_batch: Annotated[int | None, typer.Option(help="The batch that lr and tau were chosen at. [default: --batch]", show_default=False)] = None,
-    card: Annotated[Path | None, typer.Option(help="A model card, JSON: classes, input_shape, mean, std.", show_default=False)] = None,
-    classes: Annotated[str | None, typer.Option(help="Class names in the order of the logits, comma-separated.", show_default=False)] = None,
-    input_shape: Annotated[str | None, typer.Option(help="channels,height,width.", show_default=False)] = None,
-    mean: Annotated[str | None, typer.Option(help="Mean per channel of pixels in [0, 1].", show_default=False)] = None,
-    std: Annotated[str | None, typer.Option(help="Standard deviation per channel.", show_default=False)] = None,
-    name: Annotated[str | None, typer.Option(help="The bundle's name. [default: from --out]", show_default=False)] = None,
+    tuned_batch: Annotated[
+        int | None,
+        typer.Option(help="The batch that lr and tau were chosen at. [default: --batch]", show_default=False),
+    ] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option(help="A model card, JSON: classes, input_shape, mean, std.", show_default=False),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Class names in the order of the logits, comma-separated.", show_default=False),
+    ] = None,
+    input_shape: Annotated[
+        str | None, typer.Option(help="channels,height,width.", show_default=False)
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="Mean per channel of pixels in [0, 1].", show_default=False)
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="Standard deviation per channel.", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The bundle's name. [default: from --out]", show_default=False)
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -58,7 +98,14 @@ def command(
     )
     path = out or Path(f"{model.rpartition(':')[2]}.clue")
     with bar("export", as_json) as tell:
-        export(module, spec, path, recipe, replace=force, progress=lambda stage, done, total: tell(done, total, stage))
+        export(
+            module,
+            spec,
+            path,
+            recipe,
+            replace=force,
+            progress=lambda stage, done, total: tell(done, total, stage),
+        )
     manifest = json.loads((path / "manifest.json").read_bytes())
     if as_json:
         print_json({"bundle": str(path), "manifest": manifest})
@@ -71,12 +118,17 @@ def _summary(path: Path, manifest: dict[str, Any]) -> None:
 
     from clue_mobile.cli.common import console
 
-    table = Table(title=f"{path}: {manifest['model']['name']}, {manifest['method']['name']}, batch {manifest['method']['batch']}")
+    table = Table(
+        title=f"{path}: {manifest['model']['name']}, {manifest['method']['name']}, batch "
+        f"{manifest['method']['batch']}"
+    )
     for heading in ("Program", "MFLOP", "Planned peak (MiB)", "Files (KiB)"):
         table.add_column(heading, justify="left" if heading == "Program" else "right")
     for name, entry in manifest["programs"].items():
         size = sum(file["bytes"] for file in entry["files"].values())
-        table.add_row(name, f"{entry['flops'] / 1e6:,.1f}", f"{entry['peak_bytes'] / 2**20:,.1f}", f"{size / 1024:,.0f}")
+        table.add_row(
+            name, f"{entry['flops'] / 1e6:,.1f}", f"{entry['peak_bytes'] / 2**20:,.1f}", f"{size / 1024:,.0f}"
+        )
     shown = console()
     shown.print(table)
     total = sum(file["bytes"] for file in manifest["files"])

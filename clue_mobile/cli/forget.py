@@ -23,7 +23,8 @@ from clue_mobile.cli.common import (
 )
 
 HELP = (
-    "Forget a class: its training images go to the device runtime, which runs the bundle's programs on this computer.\n\n"
+    "Forget a class: its training images go to the device runtime, which runs the bundle's programs on "
+    "this computer.\n\n"
     "The bundle is only read; samples, new weights and the cost log go to --store.\n\n"
     "Example: clue-mobile forget cifar.clue --data cifar10_images.zip --forget airplane"
 )
@@ -33,13 +34,26 @@ def command(
     bundle: BundleArgument,
     data: DataOption,
     forget: ForgetOption,
-    store: Annotated[Path | None, typer.Option(help="Folder of samples, weights and log. [default: NAME.store]", show_default=False)] = None,
-    limit: Annotated[int | None, typer.Option(help="At most this many images.", min=1, show_default=False)] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Folder of samples, weights and log. [default: NAME.store]", show_default=False),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="At most this many images.", min=1, show_default=False)
+    ] = None,
     validation: ValidationOption = None,
-    seed: Annotated[int | None, typer.Option(help="Of all random numbers. [default: drawn and recorded]", show_default=False)] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="A scalar of the method, NAME=VALUE (repeatable).", show_default=False)] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Of all random numbers. [default: drawn and recorded]", show_default=False),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A scalar of the method, NAME=VALUE (repeatable).", show_default=False),
+    ] = None,
     threads: ThreadsOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and what it takes, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run and what it takes, and stop.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """See HELP. Exit code 1 where the request fails its checks; the old weights then still serve."""
@@ -88,11 +102,19 @@ def _print_plan(plan: dict[str, Any], as_json: bool) -> None:
 def _print_result(result: Any, name: str, folder: Path, bundle: Path) -> None:
     evidence = result.evidence
     whole = next(r for r in result.records if r["phase"] == "request")
-    print(f"request {result.id}: {result.status}{'; ' + result.reason if result.reason else ''} (seed {result.seed})")
     print(
-        f"forget accuracy on {evidence['samples']} images of {name!r}: {evidence['forget_accuracy_before']:.1f} % -> "
-        f"{evidence.get('forget_accuracy_after', float('nan')):.1f} %, {evidence['steps']} program runs in {whole['wall_s']:.1f} s, "
+        f"request {result.id}: {result.status}{'; ' + result.reason if result.reason else ''} (seed "
+        f"{result.seed})"
+    )
+    print(
+        f"forget accuracy on {evidence['samples']} images of {name!r}: "
+        f"{evidence['forget_accuracy_before']:.1f} % -> "
+        f"{evidence.get('forget_accuracy_after', float('nan')):.1f} %, {evidence['steps']} program runs in "
+        f"{whole['wall_s']:.1f} s, "
         f"peak {whole['peak_mem_bytes'] / 2**20:.0f} MiB"
     )
     if result.status == "done":
-        print(f"generation {result.generation} now serves from {folder}. Next: clue-mobile evaluate {bundle} --store {folder} ...")
+        print(
+            f"generation {result.generation} now serves from {folder}. Next: clue-mobile evaluate {bundle} "
+            f"--store {folder} ..."
+        )

@@ -19,5 +19,10 @@ def command(as_json: JsonOption = False) -> None:
 
     table = Table("Model", "Parameters", "Input", "")
     for row in rows:
-        table.add_row(row.name, "-" if row.parameters is None else f"{row.parameters:,}", row.input or "-", row.description)
+        table.add_row(
+            row.name,
+            "-" if row.parameters is None else f"{row.parameters:,}",
+            row.input or "-",
+            row.description,
+        )
     console().print(table)

@@ -16,7 +16,8 @@ from clue_mobile.errors import ClueError, unknown
 HELP = (
     "Train a built-in model: one-cycle SGD, resumable after each epoch.\n\n"
     "--exclude trains the reference of unlearning, the model that never saw the class.\n\n"
-    "Example: clue-mobile train --model digits_cnn --data digits --epochs 30 --augment none --out digits.safetensors"
+    "Example: clue-mobile train --model digits_cnn --data digits --epochs 30 --augment none --out "
+    "digits.safetensors"
 )
 
 
@@ -30,7 +31,9 @@ def command(
     weight_decay: Annotated[float, typer.Option()] = 5e-4,
     augment: Annotated[str, typer.Option(help="crop_flip or none.")] = "crop_flip",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    exclude: Annotated[str | None, typer.Option(help="Leave this class out of training.", show_default=False)] = None,
+    exclude: Annotated[
+        str | None, typer.Option(help="Leave this class out of training.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option()] = 0,
     validation: ValidationOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
@@ -50,14 +53,23 @@ def command(
     spec = models.resolve_spec(model)
     left_out = _label(spec.classes, exclude)
     config = training.TrainConfig(
-        epochs=epochs, lr=lr, batch=batch, weight_decay=weight_decay, augment=augment, precision=precision, seed=seed,  # type: ignore[arg-type]
+        epochs=epochs,
+        lr=lr,
+        batch=batch,
+        weight_decay=weight_decay,
+        augment=augment,
+        precision=precision,
+        seed=seed,
         exclude_class=left_out,
-    )  # fmt: skip
+    )
     with bar("images", as_json) as tell:
         images = data_sets.load(
-            data, input_shape=spec.input_shape, classes=spec.classes, validation_per_class=validation,
+            data,
+            input_shape=spec.input_shape,
+            classes=spec.classes,
+            validation_per_class=validation,
             progress=lambda done, total: tell(done, total, ""),
-        )  # fmt: skip
+        )
     module = models.load(spec, None, seed=seed)
     checkpoint = out.with_name(out.name + ".checkpoint")
     began = time.monotonic()
@@ -69,9 +81,17 @@ def command(
             note(f"epoch {row['epoch']}/{epochs} {shown}", as_json)
 
         history = training.train(
-            module, spec, images.train.images, images.train.labels, config, checkpoint=checkpoint, progress=progress,
-            validation=(images.validation.images, images.validation.labels) if len(images.validation) else None,
-        )  # fmt: skip
+            module,
+            spec,
+            images.train.images,
+            images.train.labels,
+            config,
+            checkpoint=checkpoint,
+            progress=progress,
+            validation=(images.validation.images, images.validation.labels)
+            if len(images.validation)
+            else None,
+        )
     metadata = {
         "architecture": model,
         **{key: json.dumps(getattr(spec, key)) for key in ("classes", "input_shape", "mean", "std")},
@@ -83,7 +103,10 @@ def command(
     if as_json:
         print_json({**result, "history": history})
     else:
-        print(f"{out}: {' '.join(f'{k} {v:.4g}' for k, v in history[-1].items() if isinstance(v, float))}, {result['seconds']} s")
+        print(
+            f"{out}: {' '.join(f'{k} {v:.4g}' for k, v in history[-1].items() if isinstance(v, float))}, "
+            f"{result['seconds']} s"
+        )
 
 
 def _label(classes: tuple[str, ...], name: str | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from clue_mobile.evaluate.metrics import Predict, Scores, energy, predict_all, s
 from clue_mobile.report import Row, Snapshot, forgetting_picture
 from pi_runtime import weights as weight_files
 from pi_runtime.bundle import Bundle
-from pi_runtime.engine import Array, Engine
+from pi_runtime.engine import Array
 from pi_runtime.onnx_engine import OnnxEngine
 from pi_runtime.store import Store
 
@@ -28,7 +29,8 @@ _ENERGY_IMAGES = 2000  # of each set: enough for a histogram of 60 bins
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Rows in the order Original, Retrain (if given), the method (if a store is given); snapshots by row name, for the picture."""
+    """Rows in the order Original, Retrain (if given), the method (if a store is given); snapshots by row
+    name, for the picture."""
 
     rows: list[Row]
     snapshots: Mapping[str, Snapshot]
@@ -39,12 +41,18 @@ class Evaluation:
     def draw(self, path: Path) -> Path:
         """The picture of before and after. Raises ClueError where no store, and so no after, was given."""
         if self.method not in self.snapshots:
-            raise ClueError("a picture of before and after needs --store, the folder that `clue-mobile forget` wrote")
+            raise ClueError(
+                "a picture of before and after needs --store, the folder that `clue-mobile forget` wrote"
+            )
         retrain = self.snapshots.get("Retrain")
         return forgetting_picture(
-            path, self.snapshots["Original"], self.snapshots[self.method], classes=self.classes, forget_class=self.label,
+            path,
+            self.snapshots["Original"],
+            self.snapshots[self.method],
+            classes=self.classes,
+            forget_class=self.label,
             retrain_per_class=retrain.per_class if retrain else None,
-        )  # fmt: skip
+        )
 
 
 def evaluate_bundle(
@@ -61,13 +69,16 @@ def evaluate_bundle(
 ) -> Evaluation:
     """Score each set of weights on `dataset` for the forgotten class `label`.
 
-    store: a device runtime's folder, whose served weights give the method's row, time and peak memory. retrained: a state dict trained without
-    the class. energies: also keep what the picture needs. Raises ClueError for weights of another model or missing test images.
+    store: a device runtime's folder, whose served weights give the method's row, time and peak memory.
+    retrained: a state dict trained without the class. energies: also keep what the picture needs. Raises
+    ClueError for weights of another model or missing test images.
     """
     dataset.require("test")
     engine = OnnxEngine(threads)
     original = weight_files.read(bundle.file(bundle.weights.file), bundle.weights.sha256, bundle)
-    todo: list[tuple[str, dict[str, Array], float | None, float | None]] = [("Original", _state(bundle, original), None, None)]
+    todo: list[tuple[str, dict[str, Array], float | None, float | None]] = [
+        ("Original", _state(bundle, original), None, None)
+    ]
     if retrained is not None:
         from clue_mobile.models.weights import read_state_dict
 
@@ -79,7 +90,13 @@ def evaluate_bundle(
     rows, snapshots = [], {}
     for name, state, wall, peak in todo:
         predict = Predictor(bundle, engine, state)
-        scores = score(predict, dataset, label, seed=seed, progress=lambda done, total, name=name: progress(name, done, total))  # type: ignore[misc]
+        scores = score(
+            predict,
+            dataset,
+            label,
+            seed=seed,
+            progress=functools.partial(progress, name),
+        )
         rows.append(Row(name, scores, wall, peak))
         if energies:
             snapshots[name] = _snapshot(predict, dataset, label, scores)

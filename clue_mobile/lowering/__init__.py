@@ -1,7 +1,8 @@
-"""Lowering: a phase of an unlearning method becomes a graph of forward operators that any inference runtime can run.
+"""Lowering: a phase of an unlearning method becomes a graph of forward operators for any inference runtime.
 
-`lower` traces the function with its backward pass inside, replaces each backward operator by the functions of this folder, turns
-in-place writes into values and folds what is left over. An operator's backward is added as one function in one file's `TABLE`.
+`lower` traces the function with its backward pass inside, replaces each backward operator by the functions
+of this folder, turns in-place writes into values and folds what is left over. An operator's backward is
+added as one function in one file's `TABLE`.
 """
 
 from __future__ import annotations
@@ -48,11 +49,13 @@ def lower(
     """Trace `fn(*example)` into a pure graph of forward operators.
 
     `example` fixes shapes and dtypes (values do not matter); `fn` returns a tuple of tensors and may call
-    `torch.autograd.grad`. `overrides` replace entries of `TABLE` for a runtime that is faster with another form. Raises
-    ClueError, naming the operator or the source line, for what cannot be traced or has no forward form.
+    `torch.autograd.grad`. `overrides` replace entries of `TABLE` for a runtime that is faster with another
+    form. Raises ClueError, naming the operator or the source line, for what cannot be traced or has no
+    forward form.
     """
     table = {**_stock(), **TABLE, **(overrides or {})}
-    fake = FakeTensorMode(allow_non_fake_inputs=True)  # without symbols: reading a value is an error where it happens
+    # without symbolic shapes, so that reading a value is an error where it happens
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
     fastpath = torch.backends.mha.get_fastpath_enabled()
     # nn.MultiheadAttention's fused inference kernel has no forward form
     torch.backends.mha.set_fastpath_enabled(False)
@@ -79,8 +82,8 @@ def _reason(error: Exception) -> str:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)) or "numpy()" in first:
         return (
-            "its control flow or a shape depends on the data, and a program is one fixed sequence of operators: "
-            "use tensor operations instead of branches on values, .item() and boolean indexing"
+            "its control flow or a shape depends on the data, and a program is one fixed sequence of "
+            "operators: use tensor operations instead of branches on values, .item() and boolean indexing"
         )
     if first.startswith("Expected more than 1 value per channel"):
         return f"{first}: use a larger --batch, or frozen statistics"
@@ -110,8 +113,10 @@ def _refuse_leftovers(graph_module: GraphModule, name: str) -> None:
             )
         if torch.Tag.nondeterministic_seeded in node.target.tags:
             raise ClueError(
-                f"the program {name!r} draws random numbers ({operator}), which a runtime cannot repeat: switch it off in "
-                "the model's eval mode (F.dropout needs training=self.training)"
+                f"the program {name!r} draws random numbers ({operator}), which a runtime cannot repeat: "
+                "switch it off in the model's eval mode (F.dropout needs training=self.training)"
             )
         if node.target._schema.is_mutable:
-            raise ClueError(f"the program {name!r} writes into a tensor ({operator}) that the tracer cannot follow")
+            raise ClueError(
+                f"the program {name!r} writes into a tensor ({operator}) that the tracer cannot follow"
+            )

@@ -1,8 +1,14 @@
-"""Backward of activations and softmax, element-wise."""
+"""Activations and softmax: backward passes, element-wise.
+
+Masks are made by `sign` and `clamp`: mobile delegates refuse booleans, and a select costs twice as much as a
+product.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,10 +17,32 @@ aten = torch.ops.aten
 
 
 def threshold_backward(grad: Tensor, x: Tensor, threshold: float) -> Tensor:
-    """ReLU's backward: at threshold 0 autograd passes the output, so its sign is the 0/1 mask (a select costs twice as much)."""
+    """ReLU's backward: at threshold 0 autograd passes the output, which its own relu leaves alone."""
     if threshold == 0:
         return grad * torch.sign(torch.relu(x))
     return torch.where(x <= threshold, torch.zeros_like(grad), grad)
+
+
+def hardtanh_backward(grad: Tensor, x: Tensor, low: float, high: float) -> Tensor:
+    """1 strictly between the limits (ReLU6: 0 and 6), else 0."""
+    clamped = torch.clamp(x, low, high)
+    return grad * torch.sign((clamped - low) * (high - clamped))
+
+
+def hardsigmoid_backward(grad: Tensor, x: Tensor) -> Tensor:
+    """Of clamp(x + 3, 0, 6) / 6."""
+    return hardtanh_backward(grad, x, -3, 3) / 6
+
+
+def hardswish_backward(grad: Tensor, x: Tensor) -> Tensor:
+    """Of x * clamp(x + 3, 0, 6) / 6: x/3 + 1/2 from -3 to 3, 0 below, 1 above."""
+    clamped = torch.clamp(x, -3, 3)
+    return grad * (clamped / 3 + 0.5 + 0.5 * torch.sign(clamped - x))
+
+
+def leaky_relu_backward(grad: Tensor, x: Tensor, slope: float, self_is_result: bool) -> Tensor:
+    """1 above zero, else `slope`."""
+    return grad * (slope + (1 - slope) * torch.sign(torch.relu(x)))
 
 
 def gelu_backward(grad: Tensor, x: Tensor, *, approximate: str = "none") -> Tensor:
@@ -40,9 +68,19 @@ def log_softmax_backward(grad: Tensor, output: Tensor, dim: int, input_dtype: to
     return grad - torch.exp(output) * grad.sum(dim, keepdim=True)
 
 
-TABLE = {
+def safe_softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
+    """Attention's softmax. The plain one differs where a mask hides a whole row, which no classifier has."""
+    return torch.softmax(x, dim, dtype)
+
+
+TABLE: dict[Any, Callable[..., Any]] = {
     aten.threshold_backward.default: threshold_backward,
+    aten.hardtanh_backward.default: hardtanh_backward,
+    aten.hardsigmoid_backward.default: hardsigmoid_backward,
+    aten.hardswish_backward.default: hardswish_backward,
+    aten.leaky_relu_backward.default: leaky_relu_backward,
     aten.gelu_backward.default: gelu_backward,
     aten._softmax_backward_data.default: softmax_backward,
     aten._log_softmax_backward_data.default: log_softmax_backward,
+    aten._safe_softmax.default: safe_softmax,
 }

@@ -1,12 +1,12 @@
-"""Batch norm (both statistics) and the backward passes of batch, layer and group norm, from means and element-wise operators.
+"""Batch norm, and the backward passes of batch and layer norm, from means and element-wise operators.
 
-The tracer hands batch norm over in its functional form: the new running statistics are outputs instead of writes. In training
-mode PyTorch's running variance is the unbiased one, n / (n - 1) times the variance that normalises.
+The tracer hands batch norm over in its functional form: the new running statistics are outputs instead of
+writes. In training mode PyTorch's running variance is the unbiased one, n / (n - 1) times the variance that
+normalises.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,7 +32,7 @@ def _other_axes(x: Tensor) -> list[int]:
 def _normalise(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(output, mean, variance, 1/std) of x [N, C, ...] by its own statistics; the last three [1, C, 1, ...]."""
+    """(output, mean, variance, 1/std) of x [N, C, ...] by its own statistics; statistics [1, C, 1, ...]."""
     axes, rank = _other_axes(x), x.dim()
     mean = x.mean(axes, keepdim=True)
     centred = x - mean
@@ -107,7 +107,7 @@ def native_batch_norm_backward(
     eps: float,
     output_mask: Sequence[bool],
 ) -> Gradients:
-    """Gradients of (x, weight, bias) where `output_mask` asks for them (Ioffe and Szegedy 2015, section 3)."""
+    """Gradients of (x, weight, bias) where `output_mask` asks for them (Ioffe and Szegedy 2015, part 3)."""
     axes, rank = _other_axes(x), x.dim()
     if train:
         assert save_mean is not None

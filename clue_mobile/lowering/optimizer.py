@@ -6,9 +6,10 @@ from torch import Tensor
 
 
 def sgd(params: Tensor, momentum: Tensor, grad: Tensor, lr: Tensor, mu: float) -> tuple[Tensor, Tensor]:
-    """One step of SGD with momentum: v = mu v + g; w = w - lr v (torch.optim.SGD: dampening 0, no Nesterov, no weight decay).
+    """One step of SGD with momentum: v = mu v + g; w = w - lr v.
 
-    params, momentum, grad: [P]; lr: []. Returns (params', momentum').
+    What torch.optim.SGD does with dampening 0, no Nesterov and no weight decay. params, momentum, grad: [P];
+    lr: []. Returns (params', momentum').
     """
     momentum = mu * momentum + grad
     return params - lr * momentum, momentum

@@ -1,7 +1,7 @@
-"""Graph clean-up after tracing: the cost of every exporter grows with the number of nodes, so none is kept for nothing.
+"""Graph clean-up after tracing: every exporter's cost grows with the nodes, so none is kept for nothing.
 
-All shapes are static and all operators pure here, so views are spelled anew: whatever changes a shape alone becomes `reshape`,
-whatever changes the order of axes `permute`, and a chain of either one node.
+All shapes are static and all operators pure here, so views are spelled anew: whatever changes a shape alone
+becomes `reshape`, whatever changes the order of axes `permute`, and a chain of either one node.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
 
 aten = torch.ops.aten
 
@@ -17,6 +19,7 @@ aten = torch.ops.aten
 _COPIES = {
     aten.alias.default,
     aten.detach.default,
+    aten.detach_.default,  # of a constant made while tracing
     aten.clone.default,
     aten.contiguous.default,
     aten.lift_fresh_copy.default,
@@ -33,8 +36,21 @@ _RESHAPES = {
 }
 _PERMUTES = {aten.t.default, aten.transpose.int, aten.permute.default}
 _FACTORS = {aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar}
+_FILLS = {
+    aten.ones_like.default: 1,
+    aten.zeros_like.default: 0,
+    aten.new_zeros.default: 0,
+    aten.new_ones.default: 1,
+}
+_MAX_CONSTANT = 4096  # elements; anything larger is cheaper to make on the device than to store
 # what does nothing where it leaves shape and dtype as they are
-_SHAPERS = {aten.reshape.default, aten.expand.default, aten.slice.Tensor, aten.constant_pad_nd.default, aten._to_copy.default}
+_SHAPERS = {
+    aten.reshape.default,
+    aten.expand.default,
+    aten.slice.Tensor,
+    aten.constant_pad_nd.default,
+    aten._to_copy.default,
+}
 
 
 def _shape(node: Any) -> list[int]:
@@ -75,9 +91,13 @@ def _unchanged(node: Node) -> bool:
     """Whether `node` returns its first argument as it is."""
     if node.target in _COPIES:
         return True
-    if node.target is aten.relu.default:  # its backward asks for the sign of the output, which is its own relu
+    if (
+        node.target is aten.relu.default
+    ):  # its backward asks for the sign of the output, which is its own relu
         return isinstance(node.args[0], Node) and node.args[0].target is aten.relu.default
-    if node.target in _SHAPERS or (node.target in _FACTORS and not isinstance(node.args[1], Node) and node.args[1] == 1):
+    if node.target in _SHAPERS or (
+        node.target in _FACTORS and not isinstance(node.args[1], Node) and node.args[1] == 1
+    ):
         source: Any = node.args[0]
         return _shape(source) == _shape(node) and source.meta["val"].dtype == node.meta["val"].dtype
     return False
@@ -110,8 +130,37 @@ def share_equal(graph_module: GraphModule) -> None:
             seen[key] = node
 
 
+def fold_constants(graph_module: GraphModule) -> None:
+    """Work out small values that depend on no input: masks, positions, a backward pass's first gradient."""
+    graph = graph_module.graph
+    for node in list(graph.nodes):
+        value = node.meta.get("val")
+        if (
+            not isinstance(node.target, OpOverload)
+            or not isinstance(value, torch.Tensor)
+            or value.numel() > _MAX_CONSTANT
+        ):
+            continue
+        if node.target in _FILLS:
+            constant = torch.full(value.shape, _FILLS[node.target], dtype=value.dtype)
+        elif torch.Tag.nondeterministic_seeded in node.target.tags or any(
+            n.op != "get_attr" for n in node.all_input_nodes
+        ):
+            continue
+        else:
+            args, kwargs = map_arg((node.args, node.kwargs), lambda n: getattr(graph_module, str(n.target)))
+            constant = node.target(*args, **kwargs)
+        name = f"_folded_{node.name}"
+        graph_module.register_buffer(name, constant.clone(memory_format=torch.contiguous_format))
+        with graph.inserting_before(node):
+            folded = graph.get_attr(name)
+        folded.meta["val"] = value
+        node.replace_all_uses_with(folded)
+        graph.erase_node(node)
+
+
 def values_only_max_pool(graph_module: GraphModule) -> None:
-    """`max_pool2d_with_indices(...)[0]` becomes `max_pool2d`: nobody reads the indices, and they cost nodes on every runtime."""
+    """`max_pool2d_with_indices(...)[0]` becomes `max_pool2d`: unread indices cost nodes on every runtime."""
     graph = graph_module.graph
     for node in list(graph.nodes):
         if node.target is not aten.max_pool2d_with_indices.default:
@@ -134,6 +183,7 @@ def clean(graph_module: GraphModule) -> GraphModule:
     while size != len(graph_module.graph.nodes):
         size = len(graph_module.graph.nodes)
         fold(graph_module)
+        fold_constants(graph_module)
         share_equal(graph_module)
         graph_module.graph.eliminate_dead_code()
     values_only_max_pool(graph_module)

@@ -1,8 +1,11 @@
-"""Pooling: backward of max and average pooling over windows, adaptive average pooling as pooling or constant matrices."""
+"""Pooling: backward of max and average pooling over windows; adaptive pooling as pooling or matrices."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +16,8 @@ from clue_mobile.lowering import windows
 aten = torch.ops.aten
 
 
-def max_pool2d_with_indices_backward(
+def max_pool_backward(
+    axes: int,
     grad: Tensor,
     x: Tensor,
     kernel: Sequence[int],
@@ -23,26 +27,32 @@ def max_pool2d_with_indices_backward(
     ceil_mode: bool,
     indices: Tensor,
 ) -> Tensor:
-    """Route each gradient to the first maximum of its window (row-major), as PyTorch does; no index arithmetic."""
-    kernel = windows.per_axis(kernel, 2)
-    stride = windows.per_axis(stride, 2) if stride else kernel
-    padding, dilation = windows.per_axis(padding, 2), windows.per_axis(dilation, 2)
-    out = grad.shape[-2:]
-    top = aten.max_pool2d_with_indices(x, kernel, stride, padding, dilation, ceil_mode)[0]
+    """Route each gradient to the first maximum of its window (row-major), as PyTorch does.
+
+    No index arithmetic. grad: [..., *out] and x: [..., *size] with `axes` (2 or 3) spatial axes.
+    """
+    pool = aten.max_pool2d_with_indices if axes == 2 else aten.max_pool3d_with_indices
+    top = pool(x, kernel, stride, padding, dilation, ceil_mode)[0]
+    kernel = windows.per_axis(kernel, axes)
+    stride = windows.per_axis(stride, axes) if stride else kernel
+    padding, dilation = windows.per_axis(padding, axes), windows.per_axis(dilation, axes)
+    size, out = x.shape[-axes:], grad.shape[-axes:]
     # a finite fill: infinity minus infinity would be NaN, and no activation reaches this value
     fill = torch.finfo(torch.float32).min
     padded = windows.pad_for_windows(x, out, kernel, stride, padding, dilation, fill)
     parts = []
     for offset in windows.offsets(kernel):
-        behind = torch.sign(top - windows.window(padded, offset, out, stride, dilation))  # 0 at a maximum, else 1
-        rest = grad * behind  # what an earlier element of the window has not taken
+        behind = torch.sign(
+            top - windows.window(padded, offset, out, stride, dilation)
+        )  # 0 at a maximum, else 1
+        rest = grad * behind  # what this and the earlier elements of the window have not taken
         parts.append(grad - rest)
         grad = rest
-    return windows.unwindow(parts, x.shape[-2:], kernel, stride, padding, dilation)
+    return windows.unwindow(parts, size, kernel, stride, padding, dilation)
 
 
 def _counts(size: int, out: int, kernel: int, stride: int, padding: int, include_pad: bool) -> list[int]:
-    """Elements that each window of one axis averages over (padding may count, the rest that ceil_mode adds does not)."""
+    """Elements that each window of an axis averages over: padding may count, what ceil_mode adds does not."""
     counts = []
     for i in range(out):
         start = i * stride - padding
@@ -51,7 +61,8 @@ def _counts(size: int, out: int, kernel: int, stride: int, padding: int, include
     return counts
 
 
-def avg_pool2d_backward(
+def avg_pool_backward(
+    axes: int,
     grad: Tensor,
     x: Tensor,
     kernel: Sequence[int],
@@ -61,50 +72,50 @@ def avg_pool2d_backward(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Tensor:
-    """Spread each gradient evenly over its window, one axis after the other."""
-    kernel = windows.per_axis(kernel, 2)
-    stride = windows.per_axis(stride, 2) if stride else kernel
-    padding = windows.per_axis(padding, 2)
+    """Spread each gradient evenly over its window, axis by axis; `axes` (2 or 3) spatial axes."""
+    kernel = windows.per_axis(kernel, axes)
+    stride = windows.per_axis(stride, axes) if stride else kernel
+    padding = windows.per_axis(padding, axes)
+    size, out = x.shape[-axes:], grad.shape[-axes:]
     if divisor_override:
         share = grad / divisor_override
     else:
-        rows, columns = (
-            _counts(x.shape[a - 2], grad.shape[a - 2], kernel[a], stride[a], padding[a], count_include_pad)
-            for a in range(2)
-        )
-        even = len(set(rows)) == 1 and len(set(columns)) == 1
-        table = [[float(r * c) for c in columns] for r in rows]
-        share = grad / table[0][0] if even else grad / torch.tensor(table, dtype=grad.dtype)
-    for axis in (1, 0):
-        dim, parts = share.dim() - 2 + axis, [share] * kernel[axis]
-        share = windows.unwindow_axis(parts, dim, x.shape[dim], stride[axis], padding[axis], 1)
+        counts = [
+            _counts(*axis, count_include_pad) for axis in zip(size, out, kernel, stride, padding, strict=True)
+        ]
+        divisors = [float(math.prod(elements)) for elements in itertools.product(*counts)]
+        if len(set(divisors)) == 1:
+            share = grad / divisors[0]
+        else:
+            share = grad / torch.tensor(divisors, dtype=grad.dtype).reshape(out)
+    for axis in reversed(range(axes)):
+        dim, parts = share.dim() - axes + axis, [share] * kernel[axis]
+        share = windows.unwindow_axis(parts, dim, size[axis], stride[axis], padding[axis], 1)
     return share
 
 
 def _even_kernel(size: Sequence[int], out: Sequence[int]) -> list[int] | None:
-    """The window of the average pooling that adaptive pooling is where each axis divides."""
+    """The window of the average pooling that adaptive pooling is, where every axis divides."""
     if any(s % o for s, o in zip(size, out, strict=True)):
         return None
     return [s // o for s, o in zip(size, out, strict=True)]
 
 
 def _adaptive_matrix(size: int, out: int, like: Tensor) -> Tensor:
-    """Constant [size, out] whose column i averages the input span floor(i*size/out) .. ceil((i+1)*size/out)."""
+    """Constant [size, out]; column i averages the span floor(i*size/out) .. ceil((i+1)*size/out)."""
     spans = [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
-    rows = [
-        [1 / (stop - start) if start <= j < stop else 0.0 for start, stop in spans] for j in range(size)
-    ]
+    rows = [[1 / (stop - start) if start <= j < stop else 0.0 for start, stop in spans] for j in range(size)]
     return torch.tensor(rows, dtype=like.dtype)
 
 
 def _along_both(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """x [..., H, W] times rows [H, H'] and columns [W, W'], each as one product of two matrices; [..., H', W']."""
+    """[..., H', W']: x [..., H, W] times rows [H, H'] and columns [W, W'], each one product of matrices."""
     x = torch.matmul(x, columns).transpose(-1, -2)
     return torch.matmul(x, rows).transpose(-1, -2)
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: Sequence[int]) -> Tensor:
-    """Global pooling is a mean, an even division average pooling, any other size one constant matrix for each axis."""
+    """Global pooling is a mean, an even division average pooling, any other size a matrix for each axis."""
     size, out = x.shape[-2:], list(output_size)
     if out == [1, 1]:
         return x.mean([-2, -1], keepdim=True)
@@ -121,14 +132,16 @@ def adaptive_avg_pool2d_backward(grad: Tensor, x: Tensor) -> Tensor:
         return (grad / (size[0] * size[1])).expand(x.shape)
     kernel = _even_kernel(size, out)
     if kernel is not None:
-        return avg_pool2d_backward(grad, x, kernel, kernel, [0, 0], False, True, None)
+        return avg_pool_backward(2, grad, x, kernel, kernel, [0, 0], False, True, None)
     rows, columns = (_adaptive_matrix(size[a], out[a], x).t() for a in range(2))
     return _along_both(grad, rows, columns)
 
 
 TABLE: dict[Any, Callable[..., Any]] = {
-    aten.max_pool2d_with_indices_backward.default: max_pool2d_with_indices_backward,
-    aten.avg_pool2d_backward.default: avg_pool2d_backward,
+    aten.max_pool2d_with_indices_backward.default: partial(max_pool_backward, 2),
+    aten.max_pool3d_with_indices_backward.default: partial(max_pool_backward, 3),
+    aten.avg_pool2d_backward.default: partial(avg_pool_backward, 2),
+    aten.avg_pool3d_backward.default: partial(avg_pool_backward, 3),
     aten._adaptive_avg_pool2d.default: adaptive_avg_pool2d,
     aten._adaptive_avg_pool2d_backward.default: adaptive_avg_pool2d_backward,
 }

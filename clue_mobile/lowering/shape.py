@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -42,7 +42,7 @@ def select_backward(grad: Tensor, input_sizes: Sequence[int], dim: int, index: i
     return windows.place(grad.unsqueeze(dim), dim, index % size, size)
 
 
-TABLE = {
+TABLE: dict[Any, Callable[..., Any]] = {
     aten.constant_pad_nd.default: constant_pad_nd,
     aten.slice_backward.default: slice_backward,
     aten.select_backward.default: select_backward,

@@ -1,7 +1,8 @@
 """Sliding windows spelled with forward operators: pads, strided slices and reshapes of rank 5 at most.
 
-Every program runs on inference runtimes that lack gather/scatter for windows, refuse negative pads, and stop at rank 5, so
-convolution and pooling backward are built from the helpers below. Spatial axes are the last `len(kernel)` axes.
+Every program runs on inference runtimes that lack gather/scatter for windows, refuse negative pads, and stop
+at rank 5, so convolution and pooling backward are built from the helpers below. Spatial axes are the last
+`len(kernel)` axes.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ def padded_size(out: int, kernel: int, stride: int, dilation: int) -> int:
 
 
 def place(x: Tensor, dim: int, before: int, size: int) -> Tensor:
-    """Move x to start at `before` of an axis of length `size`: zeros fill the rest, what lies outside is cut."""
+    """Move x to start at `before` of an axis of length `size`: zeros fill it, what lies outside is cut."""
     start = max(-before, 0)
     stop = min(x.shape[dim], size - before)
+    if stop <= start:
+        return x.new_zeros([*x.shape[:dim], size, *x.shape[dim + 1 :]])
     if start or stop < x.shape[dim]:  # negative pads are refused by ExecuTorch and IREE: slice
         x = x.narrow(dim, start, stop - start)
     before = max(before, 0)
@@ -45,7 +48,7 @@ def pad_for_windows(
     dilation: Sequence[int],
     fill: float = 0.0,
 ) -> Tensor:
-    """Pad (or cut, where the last windows leave a rest unused) each axis to just the size that the windows touch."""
+    """Pad each axis to just the size that the windows touch, or cut it where they leave a rest unused."""
     pads: list[int] = []
     for axis in range(len(kernel)):
         dim = x.dim() - len(kernel) + axis
@@ -67,7 +70,8 @@ def window(
 ) -> Tensor:
     """The element at `offset` of every window: `padded` of shape [..., *padded sizes] gives [..., *out].
 
-    The last axis is cut first: these slices are shared by all windows of a column, and the rest are copies of whole rows.
+    The last axis is cut first: these slices are shared by all windows of a column, and the rest are copies of
+    whole rows.
     """
     for axis in reversed(range(len(offset))):
         dim = padded.dim() - len(offset) + axis
@@ -89,7 +93,7 @@ def dilate(x: Tensor, dim: int, stride: int) -> Tensor:
 
 
 def _interleave(parts: Mapping[int, Tensor], dim: int, stride: int) -> Tensor:
-    """Elements of parts[r] at r, r + stride, r + 2 stride ... of `dim`; zeros for a residue r that has no part."""
+    """parts[r]'s elements at r, r + stride, r + 2 stride ... of `dim`; zeros for a residue without a part."""
     first = next(iter(parts.values()))
     if stride == 1:
         return first
@@ -114,8 +118,8 @@ def unwindow_axis(
 ) -> Tensor:
     """The adjoint of cutting the windows of one axis; parts[k] holds element k of each window along `dim`.
 
-    An element at k * dilation = q * stride + r of window i lands at (i + q) * stride + r: so the parts of one residue r are
-    added up, shifted by q, before the residues are interleaved, and no zeros are inserted between the elements.
+    An element at k * dilation = q * stride + r of window i lands at (i + q) * stride + r: so the parts of one
+    residue r are added up, shifted by q, and the sums are interleaved; no zeros go between elements.
     """
     landing = [divmod(k * dilation, stride) for k in range(len(parts))]
     length = parts[0].shape[dim] + max(shift for shift, _ in landing)
@@ -134,7 +138,7 @@ def unwindow(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> Tensor:
-    """The adjoint of `window` over all offsets: add each part [..., *out] back at its place; returns [..., *size].
+    """The adjoint of `window` over all offsets: each part [..., *out] added at its place; [..., *size].
 
     parts: in the order of `offsets(kernel)`. One axis after the other, from the last.
     """
@@ -143,6 +147,7 @@ def unwindow(
         dim = rest[0].dim() - len(kernel) + axis
         groups = [rest[i : i + kernel[axis]] for i in range(0, len(rest), kernel[axis])]
         rest = [
-            unwindow_axis(group, dim, size[axis], stride[axis], padding[axis], dilation[axis]) for group in groups
+            unwindow_axis(group, dim, size[axis], stride[axis], padding[axis], dilation[axis])
+            for group in groups
         ]
     return rest[0]

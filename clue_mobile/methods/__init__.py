@@ -1,4 +1,5 @@
-"""Unlearning methods, one file each. A method is a module with `Config`, `unlearn` (eager) and `build` (programs and plan)."""
+"""Unlearning methods, one file each. A method is a module with `Config`, `unlearn` (eager) and `build`
+(programs and plan)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The forget set as the plan sees it: the epoch's order, filled batches, pixels, and the contract's random numbers."""
+"""The forget set as the plan sees it: the epoch's order, filled batches, pixels, and the contract's random
+numbers."""
 
 from __future__ import annotations
 
@@ -15,24 +16,32 @@ Array = np.ndarray[Any, Any]
 
 
 class Batches:
-    """Frozen samples of one request: images uint8 [N, H, W, C], labels [N]; draws are those of every device runtime."""
+    """Frozen samples of one request: images uint8 [N, H, W, C], labels [N]; draws are those of every device
+    runtime."""
 
     def __init__(self, images: Array, labels: Array, classes: int, seed: int, augmentation: str) -> None:
         self.images, self.labels, self.classes = images, labels, classes
         self.seed, self.augmentation = seed, augmentation
 
     def cut(self, epoch: int, size: int) -> Iterator[Array]:
-        """Positions of each batch of the epoch's shuffled order; the last is filled cyclically from its start."""
+        """Positions of each batch of the epoch's shuffled order; the last is filled cyclically from its
+        start."""
         order = rng.permutation(self.seed, epoch, len(self.images))
         for start in range(0, len(order), size):
-            yield order[np.arange(start, start + size) % len(order)] if start + size > len(order) else order[start : start + size]
+            yield (
+                order[np.arange(start, start + size) % len(order)]
+                if start + size > len(order)
+                else order[start : start + size]
+            )
 
     def x(self, epoch: int, positions: Array, plain: bool = False) -> Tensor:
         """Pixels in [0, 1], float32 [B, C, H, W], augmented by the epoch's draw unless `plain`."""
         pixels = self.images[positions]
         if self.augmentation == "crop_flip" and not plain:
             pixels = augment.crop_flip(pixels, *rng.augmentation(self.seed, epoch, positions))
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255))
+        return torch.from_numpy(
+            np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
+        )
 
     def onehot(self, positions: Array) -> Tensor:
         """float32 [B, K]."""

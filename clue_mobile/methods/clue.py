@@ -1,7 +1,8 @@
 """CLUE: energy loss + noisy-teacher KL + saliency mask, without retain data.
 
-Patent application US 2026/0148064 A1; where the authors' code and their slides differ, both readings are options of Config.
-`losses` and `saliency` are the method; `unlearn` is its eager loop, `build` the same loop as programs and a plan.
+Patent application US 2026/0148064 A1; where the authors' code and their slides differ, both readings are
+options of Config. `losses` and `saliency` are the method; `unlearn` is its eager loop, `build` the same loop
+as programs and a plan.
 """
 
 from __future__ import annotations
@@ -33,13 +34,16 @@ NOISE, SIGMA = 16, 17  # random streams
 class Config:
     """Hyperparameters of CLUE.
 
-    epochs: at most this many passes. lr, momentum: SGD, constant lr, no weight decay. tau: absolute threshold of the saliency
-    |w * dL/dw|, for the mean cross-entropy gradient of `saliency_batch` samples. temperature: "norm" (the sample's ||logits||, the authors'
-    code) or a number (the slides). kl: "student_teacher" (the code) or "teacher_student" (the slides). sigma_low, sigma_high: standard
-    deviation of the teacher's input noise, in units of pixels in [0, 1]. augment: "crop_flip" (the authors' loaders) or "none".
-    batch_norm: "batch" (batch statistics, running ones updated: the code), "batch_keep_running" or "frozen".
-    stop_accuracy, stop_every: leave once the forget accuracy, in percent, measured every so many steps on at most 256 of the images, is
-    at most this; stop_every 0 never stops early. verify_accuracy: a request whose forget accuracy stays above this fails.
+    epochs: at most this many passes. lr, momentum: SGD, constant lr, no weight decay. tau: absolute threshold
+    of the saliency
+    |w * dL/dw|, for the mean cross-entropy gradient of `saliency_batch` samples. temperature: "norm" (the
+    sample's ||logits||, the authors' code) or a number (the slides). kl: "student_teacher" (the code) or
+    "teacher_student" (the slides). sigma_low, sigma_high: standard deviation of the teacher's input noise, in
+    units of pixels in [0, 1]. augment: "crop_flip" (the authors' loaders) or "none". batch_norm: "batch"
+    (batch statistics, running ones updated: the code), "batch_keep_running" or "frozen". stop_accuracy,
+    stop_every: leave once the forget accuracy, in percent, measured every so many steps on at most 256 of the
+    images, is at most this; stop_every 0 never stops early. verify_accuracy: a request whose forget accuracy
+    stays above this fails.
     """
 
     epochs: int = 2
@@ -67,9 +71,18 @@ class Config:
         ):
             if getattr(self, name) not in choices:
                 raise ClueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
-        if self.temperature != "norm" and not (isinstance(self.temperature, (int, float)) and self.temperature > 0):
+        if self.temperature != "norm" and not (
+            isinstance(self.temperature, (int, float)) and self.temperature > 0
+        ):
             raise ClueError(f'temperature must be "norm" or a number above 0, not {self.temperature!r}')
-        for name, low in (("epochs", 1), ("saliency_batch", 1), ("lr", 0), ("tau", 0), ("momentum", 0), ("sigma_low", 0)):
+        for name, low in (
+            ("epochs", 1),
+            ("saliency_batch", 1),
+            ("lr", 0),
+            ("tau", 0),
+            ("momentum", 0),
+            ("sigma_low", 0),
+        ):
             if not getattr(self, name) >= low:
                 raise ClueError(f"{name} must be at least {low}, not {getattr(self, name)}")
         if self.sigma_high < self.sigma_low:
@@ -80,9 +93,14 @@ class Config:
 
 
 def energy_loss(logits: Tensor, temperature: Literal["norm"] | float) -> Tensor:
-    """mean over the batch of sum_y exp(z_y / T); with T = ||z||, clamped at 1e-12 and differentiated through. logits: [N, K]."""
+    """mean over the batch of sum_y exp(z_y / T); with T = ||z||, clamped at 1e-12 and differentiated through.
+    logits: [N, K]."""
     if temperature == "norm":  # the clamp goes on the square: the root's gradient is infinite at zero
-        return torch.exp(logits / torch.sqrt((logits * logits).sum(1, keepdim=True).clamp_min(1e-24))).sum(1).mean()
+        return (
+            torch.exp(logits / torch.sqrt((logits * logits).sum(1, keepdim=True).clamp_min(1e-24)))
+            .sum(1)
+            .mean()
+        )
     return torch.exp(logits / temperature).sum(1).mean()
 
 
@@ -132,7 +150,8 @@ def unlearn(
     batch: int = 256,
     watch: Watch | None = None,
 ) -> list[dict[str, float]]:
-    """Forget `images` (uint8 [N, H, W, C], class indices `labels` [N]) in place; returns energy, kl and mask density of each step.
+    """Forget `images` (uint8 [N, H, W, C], class indices `labels` [N]) in place; returns energy, kl and mask
+    density of each step.
 
     `watch(model, state, row)` sees every step and may end the run by returning True.
     """
@@ -149,7 +168,9 @@ def unlearn(
                 leaves = model.leaves(state)
                 logits, _ = model.forward(leaves, state, data.x(epoch, part))
                 grad_sum += model.gradient(cross_entropy_sum(logits, data.onehot(part)), leaves)
-            mask = torch.maximum(mask, (saliency(state["params"], grad_sum, config.saliency_batch) > config.tau).float())
+            mask = torch.maximum(
+                mask, (saliency(state["params"], grad_sum, config.saliency_batch) > config.tau).float()
+            )
 
         teacher = torch.zeros(len(images), spec.num_classes)
         for part in data.cut(epoch, batch):
@@ -164,7 +185,13 @@ def unlearn(
             grad = model.gradient(loss, leaves) * mask
             params, momentum = sgd(state["params"], momentum, grad, torch.tensor(config.lr), config.momentum)
             state = {key: t.detach() for key, t in {**state, **moved, "params": params}.items()}
-            row = {"epoch": epoch, "step": step, "energy": energy.item(), "kl": kl.item(), "density": float(mask.mean())}
+            row = {
+                "epoch": epoch,
+                "step": step,
+                "energy": energy.item(),
+                "kl": kl.item(),
+                "density": float(mask.mean()),
+            }
             log.append(row)
             done = watch is not None and watch(model, state, row)
             if config.stop_every and step % config.stop_every == 0:
@@ -181,10 +208,12 @@ def unlearn(
 
 
 def build(model: FlatModel, config: Config, batch: int) -> Recipe:
-    """CLUE as the programs saliency, mask, teacher, step and their plan. Raises ClueError where the batch does not fit."""
+    """CLUE as the programs saliency, mask, teacher, step and their plan. Raises ClueError where the batch
+    does not fit."""
     if config.saliency_batch % batch:
         raise ClueError(
-            f"--batch {batch} does not divide saliency_batch {config.saliency_batch}: the mask needs whole batches, take one of "
+            f"--batch {batch} does not divide saliency_batch {config.saliency_batch}: the mask needs whole "
+            f"batches, take one of "
             f"{', '.join(str(b) for b in (8, 16, 32, 64, 128, 256) if config.saliency_batch % b == 0)}"
         )
     size, classes = model.sizes["params"], model.spec.num_classes
@@ -193,7 +222,13 @@ def build(model: FlatModel, config: Config, batch: int) -> Recipe:
     state = model.state_ports()
     momentum, mask = (Port(name, "carry", (size,), name) for name in ("momentum", "mask"))
     # golden sums large enough that some weights pass tau and some do not
-    grad_sum = Port("grad_sum", "carry", (size,), "grad_sum", golden=("normal", 0, 10 * config.saliency_batch * config.tau))
+    grad_sum = Port(
+        "grad_sum",
+        "carry",
+        (size,),
+        "grad_sum",
+        golden=("normal", 0, 10 * config.saliency_batch * config.tau),
+    )
     next_of = {p.name: dataclasses.replace(p, name=f"{p.name}_next") for p in (momentum, mask, grad_sum)}
     use_kl = config.kl_weight != 0
     cached = Port("teacher", "cache", (batch, classes), "teacher")
@@ -206,7 +241,9 @@ def build(model: FlatModel, config: Config, batch: int) -> Recipe:
 
     def mask_fn(*inputs: Tensor) -> tuple[Tensor, ...]:
         weights, (old, total, tau) = model.unflatten(inputs)
-        new = torch.maximum(old, (saliency(weights["params"], total, config.saliency_batch) > tau).to(old.dtype))
+        new = torch.maximum(
+            old, (saliency(weights["params"], total, config.saliency_batch) > tau).to(old.dtype)
+        )
         return new, new.mean()
 
     def teacher_fn(*inputs: Tensor) -> tuple[Tensor, ...]:
@@ -220,7 +257,9 @@ def build(model: FlatModel, config: Config, batch: int) -> Recipe:
         leaves = model.leaves(weights)
         logits, moved = model.forward(leaves, weights, images, config.batch_norm)
         energy, kl, loss = losses(logits, targets[0] if targets else None, config)
-        params, velocity = sgd(weights["params"], velocity, model.gradient(loss, leaves) * on, lr, config.momentum)
+        params, velocity = sgd(
+            weights["params"], velocity, model.gradient(loss, leaves) * on, lr, config.momentum
+        )
         return params, *(moved[name] for name in moved_names), velocity, energy.detach(), kl.detach()
 
     tau, lr = Port("tau", "scalar", (), "tau"), Port("lr", "scalar", (), "lr")
@@ -229,8 +268,20 @@ def build(model: FlatModel, config: Config, batch: int) -> Recipe:
     sigma_port = Port("sigma", "random", (batch,), "sigma")
     programs = [
         Program("saliency", batch, (*state, grad_sum, x, onehot), (next_of["grad_sum"],), saliency_fn),
-        Program("mask", batch, (*state, mask, grad_sum, tau), (next_of["mask"], Port("density", "metric", ())), mask_fn),
-        Program("teacher", batch, (*state, x, noise_port, sigma_port), (dataclasses.replace(cached, name="logits"),), teacher_fn),
+        Program(
+            "mask",
+            batch,
+            (*state, mask, grad_sum, tau),
+            (next_of["mask"], Port("density", "metric", ())),
+            mask_fn,
+        ),
+        Program(
+            "teacher",
+            batch,
+            (*state, x, noise_port, sigma_port),
+            (dataclasses.replace(cached, name="logits"),),
+            teacher_fn,
+        ),
         Program(
             "step",
             batch,
@@ -271,10 +322,15 @@ def build(model: FlatModel, config: Config, batch: int) -> Recipe:
         plan.phase(
             "step",
             plan.batches(
-                batch, plan.run("step"), plan.stop("predict", "stop_every", 256, "stop_accuracy"), augment=config.augment
+                batch,
+                plan.run("step"),
+                plan.stop("predict", "stop_every", 256, "stop_accuracy"),
+                augment=config.augment,
             ),
         ),
     ]
-    scalars = {key: float(getattr(config, key)) for key in ("epochs", "lr", "tau", "stop_every", "stop_accuracy")}
+    scalars = {
+        key: float(getattr(config, key)) for key in ("epochs", "lr", "tau", "stop_every", "stop_accuracy")
+    }
     kept = [p for p in programs if use_kl or p.name != "teacher"]
     return Recipe(values, randoms, kept, scalars, [plan.epochs("epochs", *body)])

@@ -81,10 +81,10 @@ def resolve_spec(
     *,
     weights: Path | None = None,
     card: Path | None = None,
-    classes: Sequence[str] | None = None,
-    input_shape: Sequence[int] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    classes: Sequence[str] | str | None = None,
+    input_shape: Sequence[int] | str | None = None,
+    mean: Sequence[float] | str | None = None,
+    std: Sequence[float] | str | None = None,
 ) -> ModelSpec:
     """Collect what is known about `model`.
 

@@ -36,8 +36,11 @@ class DemoResult:
     picture: Path
 
 
-def run_demo(out: Path, forget: str, seed: int, tell: Callable[[str], None] = lambda text: None) -> DemoResult:
-    """Train, export for pi5, forget the digit through the exported programs, evaluate, draw. Weights found in `out` are used again.
+def run_demo(
+    out: Path, forget: str, seed: int, tell: Callable[[str], None] = lambda text: None
+) -> DemoResult:
+    """Train, export for pi5, forget the digit through the exported programs, evaluate, draw. Weights found in
+    `out` are used again.
 
     Raises ClueError for a digit that is none.
     """
@@ -48,12 +51,21 @@ def run_demo(out: Path, forget: str, seed: int, tell: Callable[[str], None] = la
     out.mkdir(parents=True, exist_ok=True)
     digits = data.load("digits", input_shape=spec.input_shape, classes=spec.classes)
     original = _trained(out / f"digits-seed{seed}.safetensors", spec, digits, None, seed, tell)
-    retrained = _trained(out / f"digits-without-{forget}-seed{seed}.safetensors", spec, digits, label, seed + 1, tell)
+    retrained = _trained(
+        out / f"digits-without-{forget}-seed{seed}.safetensors", spec, digits, label, seed + 1, tell
+    )
 
     path, store = out / "digits.clue", out / "digits.store"
     began = time.monotonic()
     recipe = ExportRecipe(target="pi5", hyperparameters=HYPERPARAMETERS)
-    export(models.load(spec, original), spec, path, recipe, replace=True, progress=lambda name, i, n: tell(f"export {i}/{n} {name}"))
+    export(
+        models.load(spec, original),
+        spec,
+        path,
+        recipe,
+        replace=True,
+        progress=lambda name, i, n: tell(f"export {i}/{n} {name}"),
+    )
     tell(f"exported {path} in {time.monotonic() - began:.1f} s")
 
     bundle = Bundle.open(path)
@@ -63,7 +75,8 @@ def run_demo(out: Path, forget: str, seed: int, tell: Callable[[str], None] = la
         result = runtime.forget(label, seed=seed)
     tell(
         f"forgot {forget!r} through {path}/programs/onnx: {result.status}, forget accuracy "
-        f"{result.evidence['forget_accuracy_before']:.1f} % -> {result.evidence.get('forget_accuracy_after', float('nan')):.1f} %"
+        f"{result.evidence['forget_accuracy_before']:.1f} % -> "
+        f"{result.evidence.get('forget_accuracy_after', float('nan')):.1f} %"
     )
     if result.status != "done":
         raise ClueError(f"the request ended {result.status}: {result.reason}")
@@ -76,7 +89,12 @@ def run_demo(out: Path, forget: str, seed: int, tell: Callable[[str], None] = la
 
 
 def _trained(
-    path: Path, spec: ModelSpec, digits: data.Dataset, without: int | None, seed: int, tell: Callable[[str], None]
+    path: Path,
+    spec: ModelSpec,
+    digits: data.Dataset,
+    without: int | None,
+    seed: int,
+    tell: Callable[[str], None],
 ) -> Path:
     """Weights at `path`, trained now unless they are there."""
     if path.exists():

@@ -1,4 +1,5 @@
-"""Targets: one file each. A target says which runtimes it gets and what goes into the bundle's runtime/ folder."""
+"""Targets: one file each. A target says which runtimes it gets and what goes into the bundle's runtime/
+folder."""
 
 from __future__ import annotations
 

@@ -162,7 +162,10 @@ CONTRADICTIONS: list[tuple[str, Callable[[Manifest], None]]] = [
     ("role batch is not possible", _port("step", "outputs", 1, role="batch")),
     ("two ports of one name", _port("step", "outputs", 1, name="velocity")),
     ("golden inputs are not its inputs", lambda m: m["programs"]["step"]["golden"]["inputs"].pop("x")),
-    ("golden outputs are not its outputs", _set(*STEP, "golden", "outputs", "more", to={"stride": 1})),
+    (
+        "golden outputs are not its outputs",
+        _set(*STEP, "golden", "outputs", "more", to={"stride": 1, "tolerance": 1.0}),
+    ),
     ("params does not start from the weights", _set("values", "params", "init", to={"zeros": True})),
     ("two state values start from params", _set("values", "frozen", "init", to={"weights": "params"})),
     ("teach does not start from zeros", _set("values", "teach", "init", to={"random": "other"})),

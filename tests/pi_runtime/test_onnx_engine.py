@@ -27,7 +27,7 @@ def make(path: Path, inputs: dict[str, list[int]], outputs: dict[str, list[int]]
     graph = helper.make_graph(list(nodes), "g", *infos)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     ports = [tuple(Port(n, "carry", tuple(s), n) for n, s in p.items()) for p in (inputs, outputs)]
-    return Program("step", 1, ports[0], ports[1], 0, 0, {}, Golden("", {}, {}))
+    return Program("step", 1, ports[0], ports[1], 0, 0, {}, Golden("", 0, 1.0, {}, {}))
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ def test_a_failed_request_is_1_and_says_that_the_old_weights_serve(shell: Shell)
 
 def test_a_failed_check_is_1(shell: Shell, own_bundle: Path) -> None:
     def other_seed(manifest: dict[str, Any]) -> None:
-        manifest["golden"]["seed"] += 1
+        manifest["programs"]["step"]["golden"]["seed"] += 1
         manifest["programs"]["predict_1"]["golden"]["inputs"]["params"] = [
             {"length": toy.SIZE, "distribution": "constant", "a": float(2**127)}
         ]
@@ -123,9 +123,8 @@ def test_a_failed_check_is_1(shell: Shell, own_bundle: Path) -> None:
     toy.edit(own_bundle, other_seed)
     assert shell("check", own_bundle) == 1
     assert "FAILED step.loss: error" in shell.out
-    assert {"program": "predict_1", "output": "logits", "error": None, "ok": False} in shell.json(
-        "check", own_bundle
-    )
+    infinite = [r for r in shell.json("check", own_bundle) if r["program"] == "predict_1"]
+    assert [(r["error"], r["ok"]) for r in infinite] == [(None, False)]
 
 
 FORGET = ["forget", "{bundle}", "--label"]
@@ -270,7 +269,8 @@ def command(*arguments: str | Path) -> subprocess.Popen[str]:
 
 def test_ctrl_c_ends_a_request_and_keeps_the_old_weights(shell: Shell) -> None:
     shell("add", shell.bundle, shell.images(), "--label", "cat")
-    options = ("--set", "epochs=1e7", "--set", "check_every=0", "--store", shell.folder / "store")
+    endless = ("--set", "epochs=1e7", "--set", "check_every=0", "--set", "lr=1e-9")
+    options = (*endless, "--store", shell.folder / "store")
     process = command("forget", shell.bundle, "--label", "cat", *options)
     until = time.monotonic() + 30
     requests: list[dict[str, Any]] = []

@@ -28,7 +28,8 @@ def test_every_output_of_every_program_is_compared(runtime: Runtime) -> None:
 def test_another_program_does_not_pass(own_bundle: Path) -> None:
     def swap(manifest: dict[str, Any]) -> None:
         # The same ports, another seed: every drawn input is another one.
-        manifest["golden"]["seed"] = toy.GOLDEN_SEED + 1
+        for program in manifest["programs"].values():
+            program["golden"]["seed"] = toy.GOLDEN_SEED + 1
 
     found = results(toy.edit(own_bundle, swap))
     assert not any(result.ok for result in found.values())
@@ -36,7 +37,9 @@ def test_another_program_does_not_pass(own_bundle: Path) -> None:
 
 def test_the_tolerance_is_that_of_the_bundle(own_bundle: Path) -> None:
     def strict(manifest: dict[str, Any]) -> None:
-        manifest["golden"]["tolerance"] = 1e-12
+        for program in manifest["programs"].values():
+            for output in program["golden"]["outputs"].values():
+                output["tolerance"] = 1e-12
 
     found = results(toy.edit(own_bundle, strict))
     assert not found["step.velocity_new"].ok
