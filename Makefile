@@ -1,0 +1,30 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Both create the environment first.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: demo test test-full lint clean
+
+demo: $(READY)
+	$(BIN)/clue-mobile demo --out demo_out
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 -m "not full"
+
+test-full: $(READY)
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[export,pi,dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) demo_out build *.egg-info
