@@ -35,6 +35,8 @@ class ExportRecipe:
     def __post_init__(self) -> None:
         if not 2 <= self.batch <= 4096:
             raise ClueError(f"--batch must be from 2 to 4096, not {self.batch}")
+        if self.tuned_batch is not None and self.tuned_batch < 1:
+            raise ClueError(f"--tuned-batch must be at least 1, not {self.tuned_batch}")
 
 
 def export(
@@ -51,6 +53,7 @@ def export(
     `progress(stage, done, total)` is told of each program. Raises ClueError for anything the user can put
     right; nothing is half written.
     """
+    import numpy as np
     from safetensors.numpy import save as serialise
 
     import exporters
@@ -61,6 +64,11 @@ def export(
     from clue_mobile.flat import FlatModel
     from exporters import targets
 
+    if spec.input_shape[0] not in (1, 3):
+        raise ClueError(
+            f"{spec.model} takes images of {spec.input_shape[0]} channels: a device's pictures have 1 (grey) "
+            "or 3 (RGB)"
+        )
     target = targets.get(recipe.target)
     runtimes = {name: exporters.get(name) for name in recipe.runtimes or target.RUNTIMES}
     config = methods.configure(recipe.method, recipe.hyperparameters)
@@ -70,6 +78,9 @@ def export(
 
     with BundleWriter(out, replace) as writer:
         packed = {key: vector.numpy() for key, vector in model.pack().items()}
+        for key, vector in packed.items():
+            if not np.isfinite(vector).all():
+                raise ClueError(f"the {key} of {spec.model} are not all finite: the training has diverged")
         weights = writer.add("weights.safetensors", serialise(packed))
         entries, extra = {}, {}
         for index, program in enumerate(plan.programs):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,17 +102,10 @@ def count_flops(graph: GraphModule) -> int:
         if packet in flop_registry and node.op == "call_function":
             args = [a.meta["val"] if isinstance(a, Node) else a for a in node.args]
             total += int(flop_registry[packet](*args, **node.kwargs, out_val=node.meta["val"]))
-        elif node.target is torch.ops.aten.matmul.default:
-            left = node.args[0].meta["val"]
-            total += 2 * math.prod(node.meta["val"].shape) * left.shape[-1]
     return total
 
 
-_VIEWS = {
-    torch.ops.aten.reshape.default,
-    torch.ops.aten.unsqueeze.default,
-    torch.ops.aten.squeeze.dim,
-}
+_VIEWS = {torch.ops.aten.reshape.default, operator.getitem}  # of a tensor, or of an operator's several results
 
 
 def planned_peak(graph: GraphModule) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import typer
 
 from clue_mobile.cli import check, demo, evaluate, export, forget, models, train
 from clue_mobile.errors import ClueError
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="clue-mobile",
@@ -42,13 +45,23 @@ def root(
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 the work ended badly, 2 bad input, 130 interrupted."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except ClueError as error:
-        print(f"clue-mobile: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("clue-mobile: interrupted; nothing was half written", file=sys.stderr)
-        sys.exit(130)
+        _fail(str(error))
     except BrokenPipeError:  # the reader of our output went away: no error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder that may not be written
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:  # typer turns Ctrl-C into this, and says nothing
+            print("clue-mobile: interrupted; nothing was half written", file=sys.stderr)
+        raise
+
+
+def _fail(problem: str) -> NoReturn:
+    print(f"clue-mobile: {' '.join(problem.split())}", file=sys.stderr)
+    sys.exit(2)

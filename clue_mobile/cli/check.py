@@ -26,7 +26,10 @@ def command(bundle: BundleArgument, threads: ThreadsOption = None, as_json: Json
     results = golden.check(opened, engine)
     good = all(result.ok for result in results)
     if as_json:
-        rows = [dataclasses.asdict(result) for result in results]
+        # JSON has no infinity
+        rows = [
+            {**dataclasses.asdict(r), "error": r.error if r.error < float("inf") else None} for r in results
+        ]
         print_json(
             {
                 "bundle": str(bundle),

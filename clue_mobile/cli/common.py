@@ -47,7 +47,7 @@ def console() -> Any:
     """A rich console on standard output."""
     from rich.console import Console
 
-    return Console()
+    return Console(markup=False, highlight=False)  # names in square brackets are no markup
 
 
 @contextlib.contextmanager
@@ -101,6 +101,15 @@ def settings(pairs: list[str]) -> dict[str, Any]:
             found[name.strip()] = json.loads(text)
         except ValueError:
             found[name.strip()] = text
+    return found
+
+
+def scalars(pairs: list[str]) -> dict[str, float]:
+    """`NAME=NUMBER` options. Raises ClueError for anything else."""
+    found = settings(pairs)
+    for name, value in found.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ClueError(f"{name} must be a number, not {value!r}")
     return found
 
 

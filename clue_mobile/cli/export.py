@@ -85,8 +85,6 @@ def command(
         model, weights=weights, card=card, classes=classes, input_shape=input_shape, mean=mean, std=std
     )
     module = models.load(spec, weights)
-    if weights is None:
-        note("no --weights: the weights are drawn at random, good for a trial of the export only", as_json)
     recipe = ExportRecipe(
         target=target,
         method=method,
@@ -106,11 +104,36 @@ def command(
             replace=force,
             progress=lambda stage, done, total: tell(done, total, stage),
         )
+    if weights is None:
+        note("no --weights: the weights are drawn at random, good for a trial of the export only", as_json)
     manifest = json.loads((path / "manifest.json").read_bytes())
+    wrong = _check(path, as_json)
     if as_json:
-        print_json({"bundle": str(path), "manifest": manifest})
+        print_json({"bundle": str(path), "checked": wrong is not None, "differs": wrong, "manifest": manifest})
     else:
         _summary(path, manifest)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _check(path: Path, quiet: bool) -> list[str] | None:
+    """Outputs that differ from eager PyTorch's, by the engine at hand; None where there is no engine."""
+    from importlib.util import find_spec
+
+    if find_spec("onnxruntime") is None:
+        note("not checked: the engine is not installed, pip install 'clue-mobile[pi]'", quiet)
+        return None
+    from pi_runtime import golden
+    from pi_runtime.bundle import Bundle
+    from pi_runtime.onnx_engine import OnnxEngine
+
+    results = golden.check(Bundle.open(path), OnnxEngine())
+    wrong = [f"{r.program}.{r.output}" for r in results if not r.ok]
+    if wrong:
+        note(f"DIFFERS from eager PyTorch: {', '.join(wrong)}; see clue-mobile check {path}", quiet)
+    else:
+        note(f"checked: all {len(results)} outputs agree with eager PyTorch", quiet)
+    return wrong
 
 
 def _summary(path: Path, manifest: dict[str, Any]) -> None:

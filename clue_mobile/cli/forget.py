@@ -19,7 +19,7 @@ from clue_mobile.cli.common import (
     load_data,
     note,
     print_json,
-    settings,
+    scalars,
 )
 
 HELP = (
@@ -58,19 +58,21 @@ def command(
 ) -> None:
     """See HELP. Exit code 1 where the request fails its checks; the old weights then still serve."""
     from pi_runtime.bundle import Bundle
+    from pi_runtime.forget import check_seed
     from pi_runtime.runtime import Runtime
 
     opened = Bundle.open(bundle)
     label = opened.label(forget)
+    chosen, seed = scalars(set_ or []), check_seed(seed)
+    opened.merged_scalars(chosen)
     samples = load_data(data, opened, validation, as_json).train.of_class(label)
     samples = samples if limit is None else samples.take(limit)
     folder = store or Path(f"{opened.name}.store")
     with Runtime.for_bundle(opened, folder, threads=threads) as runtime:
         added = runtime.add(samples.images, label)
         note(f"{len(samples)} images of {opened.classes[label]!r}, {len(added)} new in {folder}", as_json)
-        scalars = settings(set_ or [])
         if dry_run:
-            _print_plan(runtime.dry_run(label, scalars=scalars), as_json)
+            _print_plan(runtime.dry_run(label, scalars=chosen), as_json)
             return
         with bar("forget", as_json) as tell:
 
@@ -78,7 +80,7 @@ def command(
                 metrics = " ".join(f"{name} {value:.3g}" for name, value in p.metrics.items())
                 tell(p.done, p.total, f"{p.phase} epoch {p.epoch + 1} {metrics}")
 
-            result = runtime.forget(label, seed=seed, scalars=scalars, progress=progress)
+            result = runtime.forget(label, seed=seed, scalars=chosen, progress=progress)
     if as_json:
         print_json({**dataclasses.asdict(result), "store": str(folder)})
     else:
@@ -100,7 +102,7 @@ def _print_plan(plan: dict[str, Any], as_json: bool) -> None:
 
 
 def _print_result(result: Any, name: str, folder: Path, bundle: Path) -> None:
-    evidence = result.evidence
+    evidence, unknown = result.evidence, float("nan")
     whole = next(r for r in result.records if r["phase"] == "request")
     print(
         f"request {result.id}: {result.status}{'; ' + result.reason if result.reason else ''} (seed "
@@ -108,8 +110,8 @@ def _print_result(result: Any, name: str, folder: Path, bundle: Path) -> None:
     )
     print(
         f"forget accuracy on {evidence['samples']} images of {name!r}: "
-        f"{evidence['forget_accuracy_before']:.1f} % -> "
-        f"{evidence.get('forget_accuracy_after', float('nan')):.1f} %, {evidence['steps']} program runs in "
+        f"{evidence.get('forget_accuracy_before', unknown):.1f} % -> "
+        f"{evidence.get('forget_accuracy_after', unknown):.1f} %, {evidence['steps']} program runs in "
         f"{whole['wall_s']:.1f} s, "
         f"peak {whole['peak_mem_bytes'] / 2**20:.0f} MiB"
     )

@@ -50,6 +50,8 @@ def command(
         raise ClueError(f"{out} exists already: choose another --out, or give --force to replace it")
     if not out.parent.is_dir():
         raise ClueError(f"the folder {out.parent} does not exist: make it first")
+    if model not in models.BUILTIN:
+        raise unknown("built-in model", model, models.BUILTIN)
     spec = models.resolve_spec(model)
     left_out = _label(spec.classes, exclude)
     config = training.TrainConfig(

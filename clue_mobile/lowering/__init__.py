@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ Table = Mapping[Any, Callable[..., Any]]
 TABLE: Table = {**conv.TABLE, **norm.TABLE, **pool.TABLE, **activation.TABLE, **shape.TABLE}
 
 
+@cache
 def _stock() -> Table:
     """PyTorch's own decompositions for the backward operators that this folder does not spell."""
     from torch._decomp import core_aten_decompositions
@@ -66,7 +68,7 @@ def lower(
                 decomposition_table=table,
                 tracing_mode="fake",
                 _allow_non_fake_inputs=True,
-            )(*(fake.from_tensor(t) for t in example))
+            )(*(fake.from_tensor(torch.empty_like(t)) for t in example))  # equal tensors must stay two inputs
     except ClueError:
         raise
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:

@@ -23,10 +23,14 @@ def threshold_backward(grad: Tensor, x: Tensor, threshold: float) -> Tensor:
     return torch.where(x <= threshold, torch.zeros_like(grad), grad)
 
 
+def _inside(clamped: Tensor, low: float, high: float) -> Tensor:
+    """1 where clamp(x, low, high) lies strictly between the limits, else 0."""
+    return torch.sign((clamped - low) * (high - clamped))
+
+
 def hardtanh_backward(grad: Tensor, x: Tensor, low: float, high: float) -> Tensor:
     """1 strictly between the limits (ReLU6: 0 and 6), else 0."""
-    clamped = torch.clamp(x, low, high)
-    return grad * torch.sign((clamped - low) * (high - clamped))
+    return grad * _inside(torch.clamp(x, low, high), low, high)
 
 
 def hardsigmoid_backward(grad: Tensor, x: Tensor) -> Tensor:
@@ -35,9 +39,9 @@ def hardsigmoid_backward(grad: Tensor, x: Tensor) -> Tensor:
 
 
 def hardswish_backward(grad: Tensor, x: Tensor) -> Tensor:
-    """Of x * clamp(x + 3, 0, 6) / 6: x/3 + 1/2 from -3 to 3, 0 below, 1 above."""
+    """Of x * clamp(x + 3, 0, 6) / 6: (2x + 3) / 6 strictly between -3 and 3, 0 below, 1 above."""
     clamped = torch.clamp(x, -3, 3)
-    return grad * (clamped / 3 + 0.5 + 0.5 * torch.sign(clamped - x))
+    return grad * (clamped + 3 + clamped * _inside(clamped, -3, 3)) / 6
 
 
 def leaky_relu_backward(grad: Tensor, x: Tensor, slope: float, self_is_result: bool) -> Tensor:

@@ -57,6 +57,10 @@ def _shape(node: Any) -> list[int]:
     return list(node.meta["val"].shape)
 
 
+def _dtype(node: Any) -> torch.dtype:
+    return node.meta["val"].dtype
+
+
 def _order(node: Node) -> list[int]:
     """The order of axes that a permuting node gives its argument."""
     order = list(range(len(_shape(node))))
@@ -98,8 +102,7 @@ def _unchanged(node: Node) -> bool:
     if node.target in _SHAPERS or (
         node.target in _FACTORS and not isinstance(node.args[1], Node) and node.args[1] == 1
     ):
-        source: Any = node.args[0]
-        return _shape(source) == _shape(node) and source.meta["val"].dtype == node.meta["val"].dtype
+        return _shape(node.args[0]) == _shape(node) and _dtype(node.args[0]) == _dtype(node)
     return False
 
 
@@ -110,6 +113,9 @@ def fold(graph_module: GraphModule) -> None:
             continue
         if node.target in _RESHAPES or node.target in _PERMUTES:
             _respell(node)
+        if node.target is aten.copy.default and _dtype(node.args[1]) == _dtype(node):
+            # what became of a write: the value written, in the shape of the target
+            node.target, node.args = aten.expand.default, (node.args[1], _shape(node))
         if _unchanged(node):
             node.replace_all_uses_with(node.args[0])
             graph_module.graph.erase_node(node)

@@ -110,8 +110,11 @@ def _adaptive_matrix(size: int, out: int, like: Tensor) -> Tensor:
 
 def _along_both(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """[..., H', W']: x [..., H, W] times rows [H, H'] and columns [W, W'], each one product of matrices."""
-    x = torch.matmul(x, columns).transpose(-1, -2)
-    return torch.matmul(x, rows).transpose(-1, -2)
+    for matrix in (columns, rows):
+        *outer, last = x.shape
+        product = torch.mm(x.reshape(-1, last), matrix)
+        x = product.reshape(*outer, matrix.shape[1]).transpose(-1, -2)
+    return x
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: Sequence[int]) -> Tensor:

@@ -8,6 +8,7 @@ as programs and a plan.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -71,22 +72,36 @@ class Config:
         ):
             if getattr(self, name) not in choices:
                 raise ClueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
-        if self.temperature != "norm" and not (
-            isinstance(self.temperature, (int, float)) and self.temperature > 0
-        ):
+        if self.temperature != "norm" and not (_is_number(self.temperature) and self.temperature > 0):
             raise ClueError(f'temperature must be "norm" or a number above 0, not {self.temperature!r}')
-        for name, low in (
-            ("epochs", 1),
-            ("saliency_batch", 1),
-            ("lr", 0),
-            ("tau", 0),
-            ("momentum", 0),
-            ("sigma_low", 0),
+        for name, low, high in (
+            ("epochs", 1, math.inf),
+            ("saliency_batch", 1, math.inf),
+            ("stop_every", 0, math.inf),
+            ("lr", 0, math.inf),
+            ("tau", 0, math.inf),
+            ("momentum", 0, 1),
+            ("energy_weight", -math.inf, math.inf),
+            ("kl_weight", -math.inf, math.inf),
+            ("sigma_low", 0, math.inf),
+            ("sigma_high", 0, math.inf),
+            ("stop_accuracy", -math.inf, math.inf),
+            ("verify_accuracy", 0, 100),
         ):
-            if not getattr(self, name) >= low:
-                raise ClueError(f"{name} must be at least {low}, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if not _is_number(value):
+                raise ClueError(f"{name} must be a finite number, not {value!r}")
+            if name in ("epochs", "saliency_batch", "stop_every") and not isinstance(value, int):
+                raise ClueError(f"{name} must be a whole number, not {value}")
+            if not low <= value <= high:
+                limit = f"at least {low}" if value < low else f"at most {high}"
+                raise ClueError(f"{name} must be {limit}, not {value}")
         if self.sigma_high < self.sigma_low:
             raise ClueError(f"sigma_high ({self.sigma_high}) must not be below sigma_low ({self.sigma_low})")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 # the method
@@ -153,7 +168,8 @@ def unlearn(
     """Forget `images` (uint8 [N, H, W, C], class indices `labels` [N]) in place; returns energy, kl and mask
     density of each step.
 
-    `watch(model, state, row)` sees every step and may end the run by returning True.
+    `watch(model, values, row)` sees every step and may end the run by returning True; the values have the
+    plan's names.
     """
     model, log = FlatModel(module, spec), []
     state = model.pack()
@@ -193,10 +209,12 @@ def unlearn(
                 "density": float(mask.mean()),
             }
             log.append(row)
-            done = watch is not None and watch(model, state, row)
+            carried = {"momentum": momentum, "mask": mask, "grad_sum": grad_sum, "teacher": teacher}
+            done = watch is not None and watch(model, {**state, **carried}, row)
             if config.stop_every and step % config.stop_every == 0:
                 found = model.predict(state, data.x(epoch, probe, plain=True)).detach().argmax(1).numpy()
-                done = done or 100 * np.mean(found == labels[probe]) <= config.stop_accuracy
+                correct = np.count_nonzero(found == labels[probe])
+                done = done or 100 * correct / len(probe) <= config.stop_accuracy
             if done:
                 module.load_state_dict(model.state_dict(state), strict=False)
                 return log
@@ -211,10 +229,10 @@ def build(model: FlatModel, config: Config, batch: int) -> Recipe:
     """CLUE as the programs saliency, mask, teacher, step and their plan. Raises ClueError where the batch
     does not fit."""
     if config.saliency_batch % batch:
+        divisors = [str(b) for b in range(2, config.saliency_batch + 1) if config.saliency_batch % b == 0]
         raise ClueError(
             f"--batch {batch} does not divide saliency_batch {config.saliency_batch}: the mask needs whole "
-            f"batches, take one of "
-            f"{', '.join(str(b) for b in (8, 16, 32, 64, 128, 256) if config.saliency_batch % b == 0)}"
+            f"batches, take a --batch of {', '.join(divisors[-8:]) or 'none'}, or another saliency_batch"
         )
     size, classes = model.sizes["params"], model.spec.num_classes
     x = Port("x", "batch", (batch, *model.spec.input_shape), "x")

@@ -100,6 +100,9 @@ def _trained(
     if path.exists():
         tell(f"found {path}")
         return path
+    import torch
+
+    torch.set_num_threads(1)  # tensors this small: a second thread only waits for the first
     began = time.monotonic()
     module = models.load(spec, None, seed=seed)
     config = training.TrainConfig(**{**vars(TRAINING), "seed": seed, "exclude_class": without})

@@ -69,7 +69,7 @@ def test_relu_in_place_behind_a_sum() -> None:
             self.relu = nn.ReLU(inplace=True)
 
         def forward(self, x: Tensor) -> Tensor:
-            y = self.relu(self.fc(x))
+            y = self.fc(self.relu(self.fc(x)))
             y += x
             return self.relu(y)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from lowering_case import Apply, check, draw, draw_ties, examples, operators
 from torch import Tensor, nn
@@ -35,7 +35,9 @@ def after_relu(*shape: int) -> Tensor:
 @examples(max_examples=15)
 @given(pool=pools(with_dilation=True))
 def test_max_pooling(source: Callable[..., Tensor], pool: tuple[dict[str, Any], tuple[int, int]]) -> None:
-    graph = check(nn.MaxPool2d(**pool[0]), 2, 2, *pool[1], source=source)
+    layer = nn.MaxPool2d(**pool[0])
+    assume(layer(source(2, 2, *pool[1])).isfinite().all())  # else a window saw padding alone
+    graph = check(layer, 2, 2, *pool[1], source=source)
     assert operators(graph)["max_pool2d"] == 1
     assert operators(graph)["max_pool2d_with_indices"] == 0
 

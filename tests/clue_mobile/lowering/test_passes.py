@@ -1,0 +1,88 @@
+"""Clean-up passes: each on the smallest graph that shows it, its results unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lowering_case import draw, operators
+from torch import Tensor
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from clue_mobile.lowering import passes
+
+
+def cleaned(function: Callable[..., Any], *inputs: Tensor) -> GraphModule:
+    """The function's graph after `clean`; checks that it computes the same."""
+    graph = passes.clean(make_fx(function, tracing_mode="fake")(*inputs))
+    got, want = graph(*inputs), function(*inputs)
+    for a, b in zip(got, want, strict=True):
+        assert a.shape == b.shape
+        assert torch.equal(a, b)
+    return graph
+
+
+X = draw(2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("function", "left"),
+    [
+        (lambda x: (x.view(6, 4).view(24).view(4, 6),), {"reshape": 1}),
+        (lambda x: (x.unsqueeze(0).squeeze(0).view(6, 4),), {"reshape": 1}),
+        (lambda x: (x.view(6, 4).view(2, 3, 4) + 1,), {"add": 1}),
+        (lambda x: (x.transpose(0, 1).transpose(1, 0) + 1,), {"add": 1}),
+        (lambda x: (x.transpose(0, 1).transpose(1, 2),), {"permute": 1}),
+        (lambda x: (x.permute(2, 0, 1).permute(-2, -1, 0) + 1,), {"add": 1}),
+        (lambda x: (x[0].t().t() + x[0],), {"select": 1, "add": 1}),
+        (lambda x: (x[:, :1].transpose(0, 1).reshape(2, 4),), {"slice": 1, "reshape": 1}),
+        (lambda x: (x.transpose(0, 1).reshape(6, 4),), {"permute": 1, "reshape": 1}),
+        (lambda x: (x.clone().detach().contiguous() + 1,), {"add": 1}),
+        (lambda x: (x.expand(2, 3, 4)[:, 0:3].double() + 1,), {"add": 1}),
+        (lambda x: (x.to(torch.float32) * 1,), {"_to_copy": 1}),
+        (lambda x: (x * 1 / 1.0,), {}),
+        (lambda x: (x * 2 / 2.0,), {"mul": 1, "div": 1}),
+        (lambda x: (F.relu(F.relu(x)),), {"relu": 1}),
+        (lambda x: (x.sin() + x.sin() * 2, x.sin()), {"sin": 1, "mul": 1, "add": 1}),
+        (lambda x: (x.sum(1), x.sum(2)), {"sum": 2}),
+        (lambda x: (x + 1, x.cos() * 0 + x)[:1], {"add": 1}),
+        (lambda x: (x + torch.ones_like(x[0, 0]) * 3,), {"add": 1}),
+        (lambda x: (x * torch.arange(4, dtype=x.dtype).cos(),), {"mul": 1}),
+        (lambda x: (x.masked_fill(torch.ones(3, 4).triu().bool(), 2.0),), {"masked_fill": 1}),
+    ],
+)
+def test_folds(function: Callable[..., Any], left: dict[str, int]) -> None:
+    assert dict(operators(cleaned(function, X))) == left
+
+
+def test_large_and_random_values_are_no_constants() -> None:
+    assert operators(cleaned(lambda x: (x + torch.zeros(2000, 3, 4),), draw(2000, 3, 4)))["zeros"] == 1
+    torch.manual_seed(0)
+    graph = passes.clean(make_fx(lambda x: (x + torch.rand(4),), tracing_mode="fake")(X))
+    assert operators(graph)["rand"] == 1
+
+
+def test_a_write_becomes_the_value_written() -> None:
+    def function(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        return torch.ops.aten.copy(x, y), torch.ops.aten.copy(x, y[0, 0])
+
+    assert dict(operators(cleaned(function, X, X + 1))) == {"select": 2, "expand": 1}
+
+
+def test_max_pooling_keeps_its_indices_only_where_they_are_read() -> None:
+    x = draw(1, 2, 4, 4)
+    values = cleaned(lambda x: (F.max_pool2d(x, 2, return_indices=True)[0],), x)
+    both = cleaned(lambda x: F.max_pool2d(x, 2, return_indices=True), x)
+    assert dict(operators(values)) == {"max_pool2d": 1}
+    assert operators(both)["max_pool2d_with_indices"] == 1
+
+
+def test_every_node_keeps_its_shape_on_record() -> None:
+    graph = cleaned(lambda x: (x.transpose(0, 1).reshape(6, 4) * torch.ones(4, dtype=x.dtype),), X)
+    for node in graph.graph.nodes:
+        if node.op != "output":
+            assert isinstance(node.meta["val"], Tensor)
