@@ -79,6 +79,8 @@ def export(
     with BundleWriter(out, replace) as writer:
         packed = {key: vector.numpy() for key, vector in model.pack().items()}
         for key, vector in packed.items():
+            if vector.dtype != np.float32:
+                raise ClueError(f"the {key} of {spec.model} are {vector.dtype}: call module.float() first")
             if not np.isfinite(vector).all():
                 raise ClueError(f"the {key} of {spec.model} are not all finite: the training has diverged")
         weights = writer.add("weights.safetensors", serialise(packed))

@@ -89,7 +89,9 @@ class FlatModel:
                 add(name, buffer, "buffers", "buffer")
         if "params" not in size:
             raise ClueError("the model has no trainable parameter: nothing could be forgotten")
-        self.sizes: dict[str, int] = {name: size[name] for name in ("params", "frozen", "buffers") if name in size}
+        self.sizes: dict[str, int] = {
+            name: size[name] for name in ("params", "frozen", "buffers") if name in size
+        }
         return tuple(entries)
 
     def named(self, value: str, vector: Tensor) -> dict[str, Tensor]:

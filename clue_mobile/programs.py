@@ -105,7 +105,8 @@ def count_flops(graph: GraphModule) -> int:
     return total
 
 
-_VIEWS = {torch.ops.aten.reshape.default, operator.getitem}  # of a tensor, or of an operator's several results
+# of a tensor, or of an operator's several results
+_VIEWS = {torch.ops.aten.reshape.default, operator.getitem}
 
 
 def planned_peak(graph: GraphModule) -> int:

@@ -18,7 +18,7 @@ try:
     import onnxscript
     from onnx_ir.passes import common
 
-    from exporters import onnx_ops
+    from exporters import onnx_graph, onnx_ops
 except ImportError as error:
     raise ClueError(
         "the ONNX exporter needs the packages onnx and onnxscript: pip install 'clue-mobile[export]'"
@@ -36,12 +36,12 @@ def versions() -> dict[str, str]:
 
 def convert(traced: Traced) -> bytes:
     """A checked ModelProto. Raises ClueError, naming the operator, where there is no ONNX form."""
-    inputs, outputs = tensor_names(traced)
     try:
-        proto = onnx_ops.translate(traced.graph, inputs, outputs, OPSET)
-    except onnx_ops.UnsupportedError:
-        proto = _by_pytorch(traced, inputs, outputs)
+        proto = onnx_ops.translate(traced.graph, OPSET)
+    except onnx_graph.UnsupportedError:
+        proto = _by_pytorch(traced)
     proto = onnx_ir.to_proto(_tidy(onnx_ir.from_proto(proto)))
+    _name_values(proto.graph, *tensor_names(traced))
     proto.producer_name = "clue-mobile"
     onnx.checker.check_model(proto, full_check=True)
     foreign = ({node.domain for node in proto.graph.node} | {i.domain for i in proto.opset_import}) - {""}
@@ -53,7 +53,7 @@ def convert(traced: Traced) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def _by_pytorch(traced: Traced, inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
+def _by_pytorch(traced: Traced) -> onnx.ModelProto:
     """PyTorch's own exporter: slower, and knows more operators than onnx_ops."""
     import torch
 
@@ -73,17 +73,14 @@ def _by_pytorch(traced: Traced, inputs: list[str], outputs: list[str]) -> onnx.M
                 dynamo=True,
                 optimize=False,
                 opset_version=OPSET,
-                input_names=inputs,
-                output_names=outputs,
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        raise ClueError(
-            f"program {traced.program.name!r} cannot become ONNX: {str(cause).splitlines()[0]}"
-        ) from error
+        reason = (str(cause).splitlines() or [type(cause).__name__])[0]
+        raise ClueError(f"program {traced.program.name!r} cannot become ONNX: {reason}") from error
     finally:
         log.setLevel(level)
     assert made is not None
@@ -111,3 +108,30 @@ def _tidy(model: onnx_ir.Model) -> onnx_ir.Model:
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
     return model
+
+
+def _name_values(graph: onnx.GraphProto, inputs: list[str], outputs: list[str]) -> None:
+    """Give inputs and outputs their ports' names and all inner values numbers: no two are called the same.
+
+    An output that is an input, a constant or the value of another output needs a node of its own.
+    """
+    names = {"": ""}  # an optional input left out
+    for value, port in zip(graph.input, inputs, strict=True):
+        names[value.name] = value.name = port
+    made = [name for node in graph.node for name in node.output if name]
+    ports: dict[str, str] = {}
+    for value, port in zip(graph.output, outputs, strict=True):
+        if value.name in made:
+            ports.setdefault(value.name, port)
+    for number, name in enumerate([*(tensor.name for tensor in graph.initializer), *made]):
+        names[name] = ports.get(name, f"_{number}")
+    for tensor in graph.initializer:
+        tensor.name = names[tensor.name]
+    for node in graph.node:
+        node.input[:] = [names[name] for name in node.input]
+        node.output[:] = [names[name] for name in node.output]
+    for value, port in zip(graph.output, outputs, strict=True):
+        if names[value.name] != port:
+            graph.node.append(onnx.helper.make_node("Identity", [names[value.name]], [port]))
+        value.name = port
+    del graph.value_info[:]

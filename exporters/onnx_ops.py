@@ -8,121 +8,48 @@ decomposing once more what is lowered already, and leaves casts behind; this tab
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 from torch.fx import GraphModule, Node
 
+from exporters.onnx_graph import Builder, Call, Result, UnsupportedError, onnx_type
+
 aten = torch.ops.aten
-Result = Any  # the name of a value, or a tuple of names
-
-_TYPES = {
-    torch.float32: TensorProto.FLOAT,
-    torch.float64: TensorProto.DOUBLE,
-    torch.int64: TensorProto.INT64,
-    torch.bool: TensorProto.BOOL,
-}
-
-
-class UnsupportedError(Exception):
-    """An operator, or a use of it, that this table lacks."""
-
-
-class Builder:
-    """Collects nodes and constants; equal constants are stored once."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[Any, onnx.TensorProto] = {}
-        self._count = 0
-
-    def constant(self, array: np.ndarray[Any, Any]) -> str:
-        """The name of an initializer with this content."""
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self.constants:
-            self.constants[key] = numpy_helper.from_array(array, f"c{len(self.constants)}")
-        return self.constants[key].name
-
-    def ints(self, values: Sequence[int]) -> str:
-        """A constant int64 vector."""
-        return self.constant(np.asarray(values, np.int64).reshape(-1))
-
-    def scalar(self, value: float, dtype: torch.dtype) -> str:
-        """A constant of rank 0."""
-        return self.constant(torch.tensor(value, dtype=dtype).numpy())
-
-    def add(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Result:
-        """Append a node; returns its output's name, or a tuple of names."""
-        names = [f"v{self._count + i}" for i in range(outputs)]
-        self._count += outputs
-        self.nodes.append(helper.make_node(op, list(inputs), names, **attributes))
-        return names[0] if outputs == 1 else tuple(names)
-
-
-class Call:
-    """One ATen node while it is translated: positional arguments, with values by name, and the shapes behind
-    them."""
-
-    def __init__(self, builder: Builder, node: Node, names: dict[Node, Result]) -> None:
-        self.b, self.node, self._names = builder, node, names
-        schema = node.target._schema.arguments  # type: ignore[union-attr]
-        given = {**{a.name: v for a, v in zip(schema, node.args, strict=False)}, **node.kwargs}
-        self._args: list[Any] = [
-            given.get(a.name, a.default_value if a.has_default_value() else None) for a in schema
-        ]
-
-    def __getitem__(self, index: int) -> Any:
-        value = self._args[index]
-        if isinstance(value, Node):
-            return self._names[value]
-        if isinstance(value, (list, tuple)) and any(isinstance(v, Node) for v in value):
-            return [self._names[v] for v in value]
-        return list(value) if isinstance(value, (list, tuple)) else value
-
-    def shape(self, index: int) -> list[int]:
-        """The shape of the tensor argument `index`."""
-        return list(self._args[index].meta["val"].shape)
-
-    @property
-    def out(self) -> Any:
-        """The (fake) result."""
-        return self.node.meta["val"]
-
-    def operand(self, index: int) -> str:
-        """A tensor argument, or a number as a constant of the other operand's type."""
-        value = self[index]
-        if isinstance(value, str):
-            return value
-        return self.b.scalar(value, next(a for a in self._args if isinstance(a, Node)).meta["val"].dtype)
 
 
 def _unary(op: str) -> Callable[[Call], Result]:
-    return lambda c: c.b.add(op, c[0])
+    return lambda c: c.b.add(op, c.operand(0, c.out.dtype))
 
 
 def _binary(op: str) -> Callable[[Call], Result]:
     def translate(c: Call) -> Result:
-        left, right = c.operand(0), c.operand(1)
-        if len(c._args) > 2 and c[2] not in (None, 1):  # add and sub carry a factor `alpha`
-            right = c.b.add("Mul", right, c.b.scalar(c[2], c.out.dtype))
-        return c.b.add(op, left, right)
+        dtype = c.computed()
+        if dtype == torch.bool and op != "Equal":
+            raise UnsupportedError(f"{op} of booleans")
+        left, right = c.operand(0, dtype), c.operand(1, dtype)
+        return c.b.add(op, left, _times_alpha(c, right))
 
     return translate
 
 
+def _times_alpha(c: Call, value: str) -> Result:
+    """add, sub and rsub carry a factor of their second term."""
+    alpha = c.named("alpha")
+    return value if alpha in (None, 1) else c.b.add("Mul", value, c.b.scalar(alpha, c.out.dtype))
+
+
 def _reduce(op: str) -> Callable[[Call], Result]:
     def translate(c: Call) -> Result:
-        axes = c[1] if len(c._args) > 2 and c[1] else list(range(len(c.shape(0))))
-        if not axes:
-            return c.b.add(
-                "Identity", c[0]
-            )  # rank 0: an empty axis list would mean all axes, which is the same here
-        keep = int(bool(c[2])) if len(c._args) > 3 else 0
-        return c.b.add(op, c[0], c.b.ints(axes), keepdims=keep)
+        value = c.operand(0, c.out.dtype)  # the sum of booleans is their count
+        axes = c.named("dim") or range(len(c.shape(0)))
+        if not len(c.shape(0)):
+            return c.b.add("Identity", value)
+        return c.b.add(op, value, c.b.ints(axes), keepdims=int(bool(c.named("keepdim"))))
 
     return translate
 
@@ -133,7 +60,7 @@ def _reshape(c: Call) -> Result:
 
 def _transpose(c: Call) -> Result:
     order = list(range(len(c.shape(0))))
-    a, b = (c[1], c[2]) if len(c._args) > 1 else (0, len(order) - 1)
+    a, b = (0, len(order) - 1) if c.named("dim0") is None else (c[1], c[2])
     order[a], order[b] = order[b], order[a]
     return c.b.add("Transpose", c[0], perm=order)
 
@@ -177,24 +104,24 @@ def _convolution(c: Call) -> Result:
 
 
 def _max_pool(c: Call) -> Result:
+    if len(c.shape(0)) != 4:
+        raise UnsupportedError("max_pool2d of a single image")
     kernel, stride, padding, dilation, ceil = (c[i] for i in range(1, 6))
     kernel, padding, dilation = (v * 2 if len(v) == 1 else v for v in (kernel, padding, dilation))
     stride = (stride * 2 if len(stride) == 1 else stride) or kernel
-    return c.b.add(
-        "MaxPool",
-        c[0],
-        kernel_shape=kernel,
-        strides=stride,
-        pads=[*padding, *padding],
-        dilations=dilation,
-        ceil_mode=int(ceil),
-    )
+    after = padding
+    if ceil:
+        # ONNX and PyTorch differ in which windows may begin behind the image: pad to what PyTorch's touch
+        axes = zip(c.out.shape[2:], c.shape(0)[2:], kernel, stride, padding, dilation, strict=True)
+        after = [max((o - 1) * s + d * (k - 1) + 1 - n - p, 0) for o, n, k, s, p, d in axes]
+    pads = [*padding, *after]
+    return c.b.add("MaxPool", c[0], kernel_shape=kernel, strides=stride, pads=pads, dilations=dilation)
 
 
 def _avg_pool(c: Call) -> Result:
     kernel, stride, padding, ceil, include_pad, divisor = (c[i] for i in range(1, 7))
-    if divisor is not None or ceil:
-        raise UnsupportedError("avg_pool2d with divisor_override or ceil_mode")
+    if divisor is not None or ceil or len(c.shape(0)) != 4:
+        raise UnsupportedError("avg_pool2d with divisor_override or ceil_mode, or of a single image")
     kernel, padding = (v * 2 if len(v) == 1 else v for v in (kernel, padding))
     stride = (stride * 2 if len(stride) == 1 else stride) or kernel
     return c.b.add(
@@ -213,7 +140,7 @@ def _addmm(c: Call) -> Result:
 
 def _layer_norm(c: Call) -> Result:
     width = len(c[1])
-    weight = c[2] or c.b.constant(np.ones(c[1], np.float32))
+    weight = c[2] or c.b.constant(torch.ones(c[1], dtype=c.out[0].dtype).numpy())
     return c.b.add(
         "LayerNormalization",
         c[0],
@@ -227,10 +154,10 @@ def _layer_norm(c: Call) -> Result:
 
 def _clamp(low: int | None, high: int | None) -> Callable[[Call], Result]:
     def translate(c: Call) -> Result:
-        value = c[0]
+        value = c.operand(0, c.out.dtype)
         for op, index in (("Max", low), ("Min", high)):
             if index is not None and c[index] is not None:
-                value = c.b.add(op, value, c.operand(index))
+                value = c.b.add(op, value, c.operand(index, c.out.dtype))
         return value
 
     return translate
@@ -246,7 +173,16 @@ def _fill(value_index: int | None, value: float = 0.0) -> Callable[[Call], Resul
 
 
 def _power(c: Call) -> Result:
-    return c.b.add("Mul", c[0], c[0]) if c[1] == 2 else c.b.add("Pow", c[0], c.operand(1))
+    base = c.operand(0, c.out.dtype)
+    return c.b.add("Mul", base, base) if c[1] == 2 else c.b.add("Pow", base, c.operand(1, c.out.dtype))
+
+
+def _rsub(c: Call) -> Result:
+    return c.b.add("Sub", c.operand(1, c.out.dtype), _times_alpha(c, c.operand(0, c.out.dtype)))
+
+
+def _where(c: Call) -> Result:
+    return c.b.add("Where", c[0], c.operand(1, c.out.dtype), c.operand(2, c.out.dtype))
 
 
 def _unbind(c: Call) -> Result:
@@ -274,7 +210,7 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
     aten.select.int: _select,
     aten.unbind.int: _unbind,
     aten.expand.default: lambda c: c.b.add("Expand", c[0], c.b.ints(c.out.shape)),
-    aten.cat.default: lambda c: c.b.add("Concat", *c[0], axis=c[1]),
+    aten.cat.default: lambda c: c.b.add("Concat", *c.operands(0, c.out.dtype), axis=c[1]),
     aten.constant_pad_nd.default: _pad,
     aten.convolution.default: _convolution,
     **dict.fromkeys((aten.mm.default, aten.bmm.default, aten.matmul.default), _binary("MatMul")),
@@ -283,7 +219,7 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
     **dict.fromkeys((aten.sub.Tensor, aten.sub.Scalar), _binary("Sub")),
     **dict.fromkeys((aten.mul.Tensor, aten.mul.Scalar), _binary("Mul")),
     **dict.fromkeys((aten.div.Tensor, aten.div.Scalar), _binary("Div")),
-    aten.rsub.Scalar: lambda c: c.b.add("Sub", c.operand(1), c[0]),
+    aten.rsub.Scalar: _rsub,
     aten.maximum.default: _binary("Max"),
     aten.minimum.default: _binary("Min"),
     **dict.fromkeys((aten.gt.Scalar, aten.gt.Tensor), _binary("Greater")),
@@ -291,14 +227,14 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
     **dict.fromkeys((aten.lt.Scalar, aten.lt.Tensor), _binary("Less")),
     **dict.fromkeys((aten.le.Scalar, aten.le.Tensor), _binary("LessOrEqual")),
     **dict.fromkeys((aten.eq.Scalar, aten.eq.Tensor), _binary("Equal")),
-    aten.where.self: lambda c: c.b.add("Where", c[0], c[1], c[2]),
-    aten._to_copy.default: lambda c: c.b.add("Cast", c[0], to=_TYPES[c.out.dtype]),
+    aten.where.self: _where,
+    aten._to_copy.default: lambda c: c.b.add("Cast", c[0], to=onnx_type(c.out.dtype)),
     aten.relu.default: _unary("Relu"),
     aten.sign.default: _unary("Sign"),
     aten.exp.default: _unary("Exp"),
     aten.log.default: _unary("Log"),
     aten.sqrt.default: _unary("Sqrt"),
-    aten.rsqrt.default: lambda c: c.b.add("Reciprocal", c.b.add("Sqrt", c[0])),
+    aten.rsqrt.default: lambda c: c.b.add("Reciprocal", c.b.add("Sqrt", c.operand(0, c.out.dtype))),
     aten.reciprocal.default: _unary("Reciprocal"),
     aten.neg.default: _unary("Neg"),
     aten.abs.default: _unary("Abs"),
@@ -325,17 +261,14 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
 }
 
 
-def translate(
-    graph: GraphModule, inputs: Sequence[str], outputs: Sequence[str], opset: int
-) -> onnx.ModelProto:
-    """A ModelProto with these input and output names.
+def translate(graph: GraphModule, opset: int) -> onnx.ModelProto:
+    """A ModelProto with inputs i0, i1, ...; its outputs have the names of the values that they are.
 
     Raises UnsupportedError naming the first operator that the table lacks.
     """
     builder = Builder()
-    names: dict[Node, Result] = {}
     placeholders = [n for n in graph.graph.nodes if n.op == "placeholder"]
-    names.update(zip(placeholders, inputs, strict=True))
+    names: dict[Node, Result] = {node: f"i{number}" for number, node in enumerate(placeholders)}
     for node in graph.graph.nodes:
         if node.op == "get_attr":
             names[node] = builder.constant(getattr(graph, str(node.target)).detach().numpy())
@@ -346,23 +279,17 @@ def translate(
                 raise UnsupportedError(str(node.target))
             names[node] = TABLE[node.target](Call(builder, node, names))
     (results,) = next(n for n in graph.graph.nodes if n.op == "output").args
-    for result, name in zip(
-        results, outputs, strict=True
-    ):  # an Identity: an input may be an output, or one value two outputs
-        builder.nodes.append(helper.make_node("Identity", [names[result]], [name]))
-    return helper.make_model(
-        helper.make_graph(
-            builder.nodes,
-            "program",
-            [_info(name, node) for name, node in zip(inputs, placeholders, strict=True)],
-            [_info(name, node) for name, node in zip(outputs, results, strict=True)],
-            list(builder.constants.values()),
-        ),
-        opset_imports=[helper.make_opsetid("", opset)],
-        ir_version=9,
-    )
+    # an output is no initializer: that would be one which a caller may replace
+    for node in dict.fromkeys(results):
+        if node.op == "get_attr":
+            names[node] = builder.add("Identity", names[node])
+    given = [_info(names[node], node) for node in placeholders]
+    made = [_info(names[node], node) for node in results]
+    constants = list(builder.constants.values())
+    graph_proto = helper.make_graph(builder.nodes, "program", given, made, constants)
+    return helper.make_model(graph_proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
 
 
 def _info(name: str, node: Node) -> onnx.ValueInfoProto:
     value = node.meta["val"]
-    return helper.make_tensor_value_info(name, _TYPES[value.dtype], list(value.shape))
+    return helper.make_tensor_value_info(name, onnx_type(value.dtype), list(value.shape))

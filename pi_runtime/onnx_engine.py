@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,26 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@functools.cache
+def _share_arena() -> None:
+    """Register one arena of working memory for all sessions of this process that ask for it.
+
+    Programs never run at the same time. With an arena each, all kept what they had needed (slices of the
+    weights at least), and a request's peak was the sum: 428 MiB where this takes 191 (ResNet-20, batch 32,
+    x86-64). Strategy 1 asks the system for no more than is needed, instead of the next power of two.
+    """
+    import onnxruntime
+
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    # An error means that the program around us has registered one: then that is shared.
+    with contextlib.suppress(Exception):
+        onnxruntime.create_and_register_allocator(
+            memory, onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1})
+        )
+
+
 class OnnxEngine:
     """`threads` is the number of threads inside an operator, all usable processors when None."""
 
@@ -37,6 +59,7 @@ class OnnxEngine:
             raise ClueError(
                 "onnxruntime is not installed: pip install onnxruntime, or 'clue-mobile[pi]' on a computer"
             ) from error
+        _share_arena()
         self._onnxruntime = onnxruntime
         self.version: str = onnxruntime.__version__
         self.threads = threads or usable_cpus()
@@ -48,6 +71,9 @@ class OnnxEngine:
         options.inter_op_num_threads = 1
         options.execution_mode = self._onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3  # errors only: they also arrive as exceptions
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        # Planned patterns hold one block of the size of all intermediates: no faster here, and larger.
+        options.enable_mem_pattern = False
         try:
             session = self._onnxruntime.InferenceSession(
                 str(path), sess_options=options, providers=["CPUExecutionProvider"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clue_mobile.errors import ClueError
 from clue_mobile.flat import FlatModel
 from clue_mobile.plan import Port, Program, Recipe
 from pi_runtime import draw
@@ -109,16 +111,17 @@ def _calibrated(model: FlatModel, params: dict[str, Tensor], x: Tensor) -> Tenso
 
 
 def make(model: FlatModel, recipe: Recipe, program: Program) -> Golden:
-    """Draw the program's inputs and run it in eager PyTorch, float32.
+    """Draw the program's inputs and run it in eager PyTorch, float32. Raises ClueError where it overflows.
 
     A gradient jumps where a ReLU's input crosses zero, and a deep network always has some input within
     rounding of it. So each output's tolerance comes from what three runs with weights shaken by 1e-6 of their
-    size, more than engines differ, change in it; of a few seeds the least sensitive is taken.
+    size, more than engines differ, change in what is stored of it; of a few seeds the least sensitive is
+    taken.
     """
     tries = []
     for seed in range(FIRST_SEED, FIRST_SEED + MAX_SEEDS):
         inputs, stored = _inputs(model, recipe, program, seed)
-        results = [t.detach() for t in program.fn(*inputs.values())]
+        results = _run(program, inputs)
         twins = [_shaken_differences(program, inputs, results, 3 * seed + twin) for twin in range(3)]
         sensitivities = [max(column) for column in zip(*twins, strict=True)]
         tries.append((max(sensitivities), seed, sensitivities, results, stored))
@@ -127,12 +130,25 @@ def make(model: FlatModel, recipe: Recipe, program: Program) -> Golden:
     _, seed, sensitivities, results, tensors = min(tries, key=lambda t: t[:2])
     outputs = {}
     for port, result, sensitivity in zip(program.outputs, results, sensitivities, strict=True):
-        flat = result.reshape(-1)
-        stride = max(1, -(-flat.numel() // MAX_STORED))
-        outputs[port.name] = {"stride": stride, "tolerance": max(TOLERANCE, 5 * sensitivity)}
-        tensors[port.name] = flat[::stride].numpy().copy()
+        if not torch.isfinite(result).all():
+            raise ClueError(
+                f"program {program.name!r} gives {port.name} values that are not finite, on inputs of the "
+                "size of the model's own: check the hyperparameters, such as a very small temperature"
+            )
+        outputs[port.name] = {"stride": _stride(port), "tolerance": max(TOLERANCE, 5 * sensitivity)}
+        tensors[port.name] = result.numpy()
     draws = {port.name: _draws(model, recipe, port) for port in program.inputs}
     return Golden(seed, draws, tensors, outputs)
+
+
+def _stride(port: Port) -> int:
+    return max(1, -(-math.prod(port.shape) // MAX_STORED))
+
+
+def _run(program: Program, inputs: dict[str, Tensor]) -> list[Tensor]:
+    """What is stored of each output."""
+    results = zip(program.outputs, program.fn(*inputs.values()), strict=True)
+    return [result.detach().reshape(-1)[:: _stride(port)].clone() for port, result in results]
 
 
 def _inputs(
@@ -162,6 +178,6 @@ def _shaken_differences(
     """Each output's largest change, relative to its scale, when the weights are multiplied by 1 +- 1e-6."""
     weights = inputs["params"]
     signs = torch.sign(torch.rand(weights.shape, generator=torch.Generator().manual_seed(seed)) - 0.5)
-    others = program.fn(*{**inputs, "params": weights * (1 + 1e-6 * signs)}.values())
+    others = _run(program, {**inputs, "params": weights * (1 + 1e-6 * signs)})
     pairs = zip(results, others, strict=True)
     return [float((a - b).abs().max() / a.abs().max().clamp_min(1e-30)) for a, b in pairs]

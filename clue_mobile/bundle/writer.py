@@ -31,11 +31,12 @@ class BundleWriter:
                 f"{path} exists and is no bundle, so --force does not replace it: choose another --out"
             )
         self.rows: list[dict[str, Any]] = []
-        self._folder = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._place = path.resolve()  # "." has no name of its own, and a link stays a link
+        self._folder = self._beside("part")
 
     def __enter__(self) -> BundleWriter:
         with self._clear_errors("create"):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._place.parent.mkdir(parents=True, exist_ok=True)
             self._folder.mkdir()
         return self
 
@@ -43,6 +44,9 @@ class BundleWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)  # gone already after commit
+
+    def _beside(self, ending: str) -> Path:
+        return self._place.with_name(f".{self._place.name}.{os.getpid()}.{ending}")
 
     def _clear_errors(self, verb: str) -> contextlib.AbstractContextManager[None]:
         @contextlib.contextmanager
@@ -78,24 +82,25 @@ class BundleWriter:
 
     def commit(self, manifest: dict[str, Any]) -> Path:
         """Write the manifest and its hash, flush the folders, rename the whole into place."""
-        text = (json.dumps(manifest, indent=1) + "\n").encode()
+        text = (json.dumps(manifest, indent=1, allow_nan=False) + "\n").encode()
         self._store("manifest.json", text)
         self._store("manifest.sha256", f"{hashlib.sha256(text).hexdigest()}  manifest.json\n".encode())
         with self._clear_errors("write"):
             for folder in (*(p for p in self._folder.rglob("*") if p.is_dir()), self._folder):
                 _flush_folder(folder)
-            old = self.path.with_name(f".{self.path.name}.{os.getpid()}.old")
-            if (
-                self.path.exists()
-            ):  # a folder cannot be replaced in one step: move the old one aside, and back on failure
-                os.rename(self.path, old)  # noqa: PTH104  tests make these calls fail
+            old = self._beside("old")
+            # a folder cannot be replaced in one step: move the old one aside, and back on failure
+            if self._place.exists():
+                os.rename(self._place, old)  # noqa: PTH104  tests make these calls fail
             try:
-                os.rename(self._folder, self.path)  # noqa: PTH104
-            except OSError:
+                os.rename(self._folder, self._place)  # noqa: PTH104
+                _flush_folder(self._place.parent)
+            except BaseException:
+                if not self._folder.exists():
+                    self._place.rename(self._folder)
                 if old.exists():
-                    old.rename(self.path)
+                    old.rename(self._place)
                 raise
-            _flush_folder(self.path.parent)
             shutil.rmtree(old, ignore_errors=True)
         return self.path
 

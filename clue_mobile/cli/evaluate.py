@@ -19,6 +19,7 @@ from clue_mobile.cli.common import (
     load_data,
     print_json,
 )
+from clue_mobile.errors import ClueError
 
 HELP = (
     "Measure UA, RA, TA and MIA of the original, the served and (given its weights) the retrained model, "
@@ -54,9 +55,11 @@ def command(
 ) -> None:
     """See HELP."""
     from clue_mobile import report
-    from clue_mobile.evaluate.models import evaluate_bundle
+    from clue_mobile.study.evaluate import evaluate_bundle
     from pi_runtime.bundle import Bundle
 
+    if picture is not None and store is None:
+        raise ClueError("--picture of before and after needs --store, the folder that forget wrote")
     opened = Bundle.open(bundle)
     label = opened.label(forget)
     dataset = load_data(data, opened, validation, as_json)

@@ -109,7 +109,9 @@ def command(
     manifest = json.loads((path / "manifest.json").read_bytes())
     wrong = _check(path, as_json)
     if as_json:
-        print_json({"bundle": str(path), "checked": wrong is not None, "differs": wrong, "manifest": manifest})
+        print_json(
+            {"bundle": str(path), "checked": wrong is not None, "differs": wrong, "manifest": manifest}
+        )
     else:
         _summary(path, manifest)
     if wrong:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -44,14 +44,14 @@ def command(
     from clue_mobile import models, training
     from clue_mobile.models.weights import save_weights
 
+    if model not in models.BUILTIN:
+        raise unknown("built-in model", model, models.BUILTIN)
     if out.suffix != ".safetensors":
         raise ClueError(f"--out must end in .safetensors, not {out.name!r}")
     if out.exists() and not force:
         raise ClueError(f"{out} exists already: choose another --out, or give --force to replace it")
     if not out.parent.is_dir():
         raise ClueError(f"the folder {out.parent} does not exist: make it first")
-    if model not in models.BUILTIN:
-        raise unknown("built-in model", model, models.BUILTIN)
     spec = models.resolve_spec(model)
     left_out = _label(spec.classes, exclude)
     config = training.TrainConfig(
@@ -59,8 +59,8 @@ def command(
         lr=lr,
         batch=batch,
         weight_decay=weight_decay,
-        augment=augment,
-        precision=precision,
+        augment=cast(training.Augment, augment),
+        precision=cast(training.Precision, precision),
         seed=seed,
         exclude_class=left_out,
     )

@@ -93,12 +93,14 @@ def _reason(error: Exception) -> str:
 
 
 def _place(error: Exception) -> str:
-    """The innermost line of the traceback that is the model's own, as " (FILE, line N: SOURCE)"."""
+    """The innermost line of the traceback that is the model's own, as " (FILE, line N: SOURCE)", or ""."""
     package, framework = Path(__file__).parents[1], Path(torch.__file__).parent
+    library = Path(traceback.__file__).parent
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
         ours = package in path.parents and package / "models" not in path.parents
-        if framework not in path.parents and not ours and path.is_file():
+        standard = library in path.parents and "site-packages" not in path.parts
+        if not (ours or standard or framework in path.parents) and path.is_file():
             return f" ({path}, line {frame.lineno}: {frame.line})"
     return ""
 
@@ -117,6 +119,11 @@ def _refuse_leftovers(graph_module: GraphModule, name: str) -> None:
             raise ClueError(
                 f"the program {name!r} draws random numbers ({operator}), which a runtime cannot repeat: "
                 "switch it off in the model's eval mode (F.dropout needs training=self.training)"
+            )
+        if "as_strided" in operator:
+            raise ClueError(
+                f"the program {name!r} reads memory by strides ({operator}), and a runtime's memory may lie "
+                "otherwise: use reshape, permute and slices"
             )
         if node.target._schema.is_mutable:
             raise ClueError(

@@ -1,7 +1,8 @@
-"""Activations and softmax: backward passes, element-wise.
+"""Activations and softmax, element-wise.
 
 Masks are made by `sign` and `clamp`: mobile delegates refuse booleans, and a select costs twice as much as a
-product.
+product. An activation that few runtimes have as one operator is spelled in the forward pass too, in terms
+that its backward pass shares.
 """
 
 from __future__ import annotations
@@ -23,30 +24,62 @@ def threshold_backward(grad: Tensor, x: Tensor, threshold: float) -> Tensor:
     return torch.where(x <= threshold, torch.zeros_like(grad), grad)
 
 
-def _inside(clamped: Tensor, low: float, high: float) -> Tensor:
-    """1 where clamp(x, low, high) lies strictly between the limits, else 0."""
-    return torch.sign((clamped - low) * (high - clamped))
+def hardtanh(x: Tensor, low: float = -1, high: float = 1) -> Tensor:
+    """ReLU6 with the limits 0 and 6."""
+    return torch.clamp(x, low, high)
 
 
 def hardtanh_backward(grad: Tensor, x: Tensor, low: float, high: float) -> Tensor:
-    """1 strictly between the limits (ReLU6: 0 and 6), else 0."""
-    return grad * _inside(torch.clamp(x, low, high), low, high)
+    """1 strictly between the limits, else 0."""
+    clamped = torch.clamp(x, low, high)
+    return grad * torch.sign((clamped - low) * (high - clamped))
+
+
+def hardsigmoid(x: Tensor) -> Tensor:
+    """clamp(x + 3, 0, 6) / 6 (Howard et al. 2019)."""
+    return torch.clamp(x + 3, 0, 6) / 6
 
 
 def hardsigmoid_backward(grad: Tensor, x: Tensor) -> Tensor:
-    """Of clamp(x + 3, 0, 6) / 6."""
-    return hardtanh_backward(grad, x, -3, 3) / 6
+    """1/6 strictly between -3 and 3, else 0."""
+    return hardtanh_backward(grad, x + 3, 0, 6) / 6
+
+
+def hardswish(x: Tensor) -> Tensor:
+    """x * hardsigmoid(x) (Howard et al. 2019)."""
+    return x * torch.clamp(x + 3, 0, 6) / 6
 
 
 def hardswish_backward(grad: Tensor, x: Tensor) -> Tensor:
-    """Of x * clamp(x + 3, 0, 6) / 6: (2x + 3) / 6 strictly between -3 and 3, 0 below, 1 above."""
-    clamped = torch.clamp(x, -3, 3)
-    return grad * (clamped + 3 + clamped * _inside(clamped, -3, 3)) / 6
+    """(2x + 3) / 6 strictly between -3 and 3, 0 below, 1 above."""
+    clamped = torch.clamp(x + 3, 0, 6)
+    inside = torch.sign(clamped * (6 - clamped))
+    return grad * (clamped + (clamped - 3) * inside) / 6
+
+
+def _leak(x: Tensor, slope: float) -> Tensor:
+    return slope + (1 - slope) * torch.sign(torch.relu(x))
+
+
+def leaky_relu(x: Tensor, slope: float = 0.01) -> Tensor:
+    """x above zero, else slope * x."""
+    return x * _leak(x, slope)
 
 
 def leaky_relu_backward(grad: Tensor, x: Tensor, slope: float, self_is_result: bool) -> Tensor:
     """1 above zero, else `slope`."""
-    return grad * (slope + (1 - slope) * torch.sign(torch.relu(x)))
+    return grad * _leak(x, slope)
+
+
+def silu(x: Tensor) -> Tensor:
+    """x * sigmoid(x)."""
+    return x * torch.sigmoid(x)
+
+
+def silu_backward(grad: Tensor, x: Tensor) -> Tensor:
+    """s * (1 + x * (1 - s)) of s = sigmoid(x)."""
+    s = torch.sigmoid(x)
+    return grad * s * (1 + x * (1 - s))
 
 
 def gelu_backward(grad: Tensor, x: Tensor, *, approximate: str = "none") -> Tensor:
@@ -79,10 +112,16 @@ def safe_softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tenso
 
 TABLE: dict[Any, Callable[..., Any]] = {
     aten.threshold_backward.default: threshold_backward,
+    aten.hardtanh.default: hardtanh,
     aten.hardtanh_backward.default: hardtanh_backward,
+    aten.hardsigmoid.default: hardsigmoid,
     aten.hardsigmoid_backward.default: hardsigmoid_backward,
+    aten.hardswish.default: hardswish,
     aten.hardswish_backward.default: hardswish_backward,
+    aten.leaky_relu.default: leaky_relu,
     aten.leaky_relu_backward.default: leaky_relu_backward,
+    aten.silu.default: silu,
+    aten.silu_backward.default: silu_backward,
     aten.gelu_backward.default: gelu_backward,
     aten._softmax_backward_data.default: softmax_backward,
     aten._log_softmax_backward_data.default: log_softmax_backward,

@@ -27,55 +27,37 @@ def _weight_gradient(
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
+    groups: int,
 ) -> Tensor:
-    """dL/dW [O, C, *kernel] without groups, from grad [N, O, *out] and x [N, C, *size].
+    """dL/dW [O, C / groups, *kernel] from grad [N, O, *out] and x [N, C, *size].
 
-    One product, [taps*C, rows] times [rows, O]. Unfolding copies the input once for each element of the
-    kernel. Where it is cheaper, the kernel's first axis moves copies of the gradient instead, side by side: a
-    3x3 kernel then takes 3 copies of each instead of 9 of the input.
+    For each group one product of [C * taps, rows] with [rows, O]. Unfolding copies the input once for each
+    element of the kernel. Where it is cheaper, the kernel's first axis moves copies of the gradient: a 3x3
+    kernel then takes 3 copies of each instead of 9 of the input.
     """
     out_channels, channels, *kernel = weight_shape
+    group_out = out_channels // groups
     out: Sequence[int] = grad.shape[2:]
     x, grad = x.transpose(0, 1), grad.transpose(0, 1)
     others = math.prod(kernel[1:])
     moved = 1
-    if stride[0] == 1 and others * channels + kernel[0] * out_channels < others * kernel[0] * channels:
+    if stride[0] == 1 and others * channels + kernel[0] * group_out < others * kernel[0] * channels:
         moved, kernel = kernel[0], kernel[1:]
         places = (i * dilation[0] - padding[0] for i in range(moved))
-        grad = torch.cat([windows.place(grad, 2, before, x.shape[2]) for before in places])
+        grad = torch.cat([windows.place(grad, 2, before, x.shape[2]) for before in places], 1)
     axes = len(kernel)
     out, stride, padding, dilation = (v[len(v) - axes :] for v in (out, stride, padding, dilation))
     padded = windows.pad_for_windows(x, out, kernel, stride, padding, dilation)
     taps = [windows.window(padded, offset, out, stride, dilation) for offset in windows.offsets(kernel)]
-    columns = torch.cat(taps) if len(taps) > 1 else taps[0]
-    rows = grad.numel() // grad.shape[0]
-    product = torch.mm(columns.reshape(-1, rows), grad.reshape(-1, rows).t())
-    product = product.reshape(len(taps), channels, moved, out_channels)
-    return product.permute(3, 1, 2, 0).reshape(*weight_shape)
-
-
-def _grouped_weight_gradient(
-    grad: Tensor,
-    x: Tensor,
-    weight_shape: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> Tensor:
-    """dL/dW [O, C/groups, *kernel] as one batched product, a matrix for each group."""
-    out_channels, channels, *kernel = weight_shape
-    out = grad.shape[2:]
-    rows = grad.shape[0] * out.numel()
-    padded = windows.pad_for_windows(x.transpose(0, 1), out, kernel, stride, padding, dilation)
-    taps = [
-        windows.window(padded, offset, out, stride, dilation).reshape(groups, channels, rows)
-        for offset in windows.offsets(kernel)
-    ]
     columns = torch.cat(taps, 1) if len(taps) > 1 else taps[0]
-    grads = grad.transpose(0, 1).reshape(groups, out_channels // groups, rows).transpose(1, 2)
-    product = torch.bmm(columns, grads).reshape(groups, len(taps), channels, out_channels // groups)
-    return product.permute(0, 3, 2, 1).reshape(*weight_shape)
+    rows = taps[0].numel() // taps[0].shape[0]
+    if groups == 1:  # a plain matrix product: runtimes have faster kernels for it than for a batch of one
+        product = torch.mm(columns.reshape(-1, rows), grad.reshape(-1, rows).t())
+    else:
+        columns, grad = columns.reshape(groups, -1, rows), grad.reshape(groups, -1, rows)
+        product = torch.bmm(columns, grad.transpose(1, 2))
+    product = product.reshape(groups, channels, len(taps), group_out, moved)
+    return product.permute(0, 3, 1, 4, 2).reshape(*weight_shape)
 
 
 def convolution_backward(
@@ -112,10 +94,8 @@ def convolution_backward(
             )
         ]
         grad_x = aten.convolution(grad, weight, None, stride, padding, dilation, True, tail, groups)
-    if output_mask[1] and groups == 1:
-        grad_weight = _weight_gradient(grad, x, weight.shape, stride, padding, dilation)
-    elif output_mask[1]:
-        grad_weight = _grouped_weight_gradient(grad, x, weight.shape, stride, padding, dilation, groups)
+    if output_mask[1]:
+        grad_weight = _weight_gradient(grad, x, weight.shape, stride, padding, dilation, groups)
     if output_mask[2]:
         grad_bias = grad.sum([0, *range(2, grad.dim())])
     return grad_x, grad_weight, grad_bias

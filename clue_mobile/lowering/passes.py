@@ -35,6 +35,10 @@ _RESHAPES = {
     aten.squeeze.dims,
 }
 _PERMUTES = {aten.t.default, aten.transpose.int, aten.permute.default}
+_STRIDED = {
+    aten.as_strided.default: 0,
+    aten.as_strided_scatter.default: 1,
+}  # and which argument has the values
 _FACTORS = {aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar}
 _FILLS = {
     aten.ones_like.default: 1,
@@ -71,6 +75,15 @@ def _order(node: Node) -> list[int]:
         first, second = (0, 1) if node.target is aten.t.default else args[1:]
         order[first], order[second] = order[second], order[first]
     return order
+
+
+def _is_reshape_by_strides(node: Node) -> bool:
+    """Whether a view by strides, as global pooling of channels-last activations makes one, is a reshape."""
+    args: Any = node.args
+    base = args[0].meta["val"]
+    size, stride, *offset = args[1:] if node.target is aten.as_strided.default else args[2:]
+    view = torch.empty_strided(size, stride, device="meta")
+    return base.numel() == view.numel() and base.is_contiguous() and view.is_contiguous() and not any(offset)
 
 
 def _respell(node: Node) -> None:
@@ -111,6 +124,9 @@ def fold(graph_module: GraphModule) -> None:
     for node in list(graph_module.graph.nodes):
         if node.op != "call_function":
             continue
+        if node.target in _STRIDED and _is_reshape_by_strides(node):
+            source = node.args[_STRIDED[node.target]]
+            node.target, node.args, node.kwargs = aten.reshape.default, (source, _shape(node)), {}
         if node.target in _RESHAPES or node.target in _PERMUTES:
             _respell(node)
         if node.target is aten.copy.default and _dtype(node.args[1]) == _dtype(node):

@@ -1,4 +1,4 @@
-"""Backward of views and pads without scatter and without negative pads."""
+"""Views and pads: pieces as slices, backward without scatter and without negative pads."""
 
 from __future__ import annotations
 
@@ -27,6 +27,26 @@ def constant_pad_nd(x: Tensor, pad: Sequence[int], value: float = 0) -> Any:
     return F.pad(x, rest, value=value) if any(rest) else x
 
 
+def split(x: Tensor, size: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """Pieces of length `size`, as slices: no exporter then needs operators with several results for them."""
+    return tuple(x.narrow(dim, at, min(size, x.shape[dim] - at)) for at in range(0, x.shape[dim], size))
+
+
+def split_with_sizes(x: Tensor, sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Pieces of the given lengths, as slices."""
+    return tuple(x.narrow(dim, sum(sizes[:i]), size) for i, size in enumerate(sizes))
+
+
+def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """Every index of an axis, as selections."""
+    return tuple(x.select(dim, i) for i in range(x.shape[dim]))
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """A concatenation along a new axis."""
+    return torch.cat([tensor.unsqueeze(dim) for tensor in tensors], dim)
+
+
 def slice_backward(
     grad: Tensor, input_sizes: Sequence[int], dim: int, start: int, end: int, step: int
 ) -> Tensor:
@@ -44,6 +64,10 @@ def select_backward(grad: Tensor, input_sizes: Sequence[int], dim: int, index: i
 
 TABLE: dict[Any, Callable[..., Any]] = {
     aten.constant_pad_nd.default: constant_pad_nd,
+    aten.split.Tensor: split,
+    aten.split_with_sizes.default: split_with_sizes,
+    aten.unbind.int: unbind,
+    aten.stack.default: stack,
     aten.slice_backward.default: slice_backward,
     aten.select_backward.default: select_backward,
 }

@@ -22,8 +22,8 @@ METHODS = {"clue": "clue_mobile.methods.clue"}
 
 
 Watch = Callable[["FlatModel", "Mapping[str, Any]", "dict[str, float]"], bool]
-"""Told the model, the values by their names in the plan (the flat state among them) and the metrics after each
-eager step; returns True to stop."""
+"""Told the model, the values by their names in the plan (the flat state among them) and the metrics after
+each eager step; returns True to stop."""
 
 
 class Method(Protocol):

@@ -214,7 +214,7 @@ def unlearn(
             if config.stop_every and step % config.stop_every == 0:
                 found = model.predict(state, data.x(epoch, probe, plain=True)).detach().argmax(1).numpy()
                 correct = np.count_nonzero(found == labels[probe])
-                done = done or 100 * correct / len(probe) <= config.stop_accuracy
+                done = done or bool(100 * correct / len(probe) <= config.stop_accuracy)
             if done:
                 module.load_state_dict(model.state_dict(state), strict=False)
                 return log
@@ -229,7 +229,9 @@ def build(model: FlatModel, config: Config, batch: int) -> Recipe:
     """CLUE as the programs saliency, mask, teacher, step and their plan. Raises ClueError where the batch
     does not fit."""
     if config.saliency_batch % batch:
-        divisors = [str(b) for b in range(2, config.saliency_batch + 1) if config.saliency_batch % b == 0]
+        divisors = [
+            str(b) for b in range(2, min(config.saliency_batch, 4096) + 1) if config.saliency_batch % b == 0
+        ]
         raise ClueError(
             f"--batch {batch} does not divide saliency_batch {config.saliency_batch}: the mask needs whole "
             f"batches, take a --batch of {', '.join(divisors[-8:]) or 'none'}, or another saliency_batch"

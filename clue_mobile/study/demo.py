@@ -11,11 +11,11 @@ from pathlib import Path
 
 from clue_mobile import data, models, report, training
 from clue_mobile.errors import ClueError
-from clue_mobile.evaluate.models import evaluate_bundle
 from clue_mobile.export import ExportRecipe, export
 from clue_mobile.models.weights import save_weights, write_atomic
 from clue_mobile.report import Row
 from clue_mobile.spec import ModelSpec
+from clue_mobile.study.evaluate import evaluate_bundle
 from pi_runtime.bundle import Bundle
 from pi_runtime.runtime import Runtime
 
@@ -73,13 +73,13 @@ def run_demo(
     with Runtime.for_bundle(bundle, store) as runtime:
         runtime.add(digits.train.of_class(label).images, label)
         result = runtime.forget(label, seed=seed)
+    if result.status != "done":
+        raise ClueError(f"the request ended {result.status}: {result.reason}")
     tell(
         f"forgot {forget!r} through {path}/programs/onnx: {result.status}, forget accuracy "
         f"{result.evidence['forget_accuracy_before']:.1f} % -> "
-        f"{result.evidence.get('forget_accuracy_after', float('nan')):.1f} %"
+        f"{result.evidence['forget_accuracy_after']:.1f} %"
     )
-    if result.status != "done":
-        raise ClueError(f"the request ended {result.status}: {result.reason}")
 
     found = evaluate_bundle(bundle, digits, label, store=store, retrained=retrained, seed=seed, energies=True)
     picture = found.draw(out / "forgetting.png")

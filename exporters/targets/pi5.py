@@ -11,6 +11,8 @@ RUNTIMES = ("onnx",)
 
 def _files(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
     for item in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if item.name.startswith("."):
+            continue  # what editors and file managers leave behind
         if item.is_dir():
             if item.name != "__pycache__":
                 yield from _files(item, f"{prefix}/{item.name}")

@@ -1,4 +1,4 @@
-"""What the lowering's tests share: a lowered function must equal torch.autograd and consist of forward operators."""
+"""What the tests share: a lowered function must equal torch.autograd and consist of forward operators."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def operators(graph: GraphModule) -> Counter[str]:
 
 
 def assert_forward_only(graph: GraphModule) -> None:
-    """No backward, in-place, copying or prims operator, no rank above 5, no negative pad, no sum over no axes."""
+    """No backward, in-place, copying or prims operator, rank above 5, negative pad or sum over no axes."""
     for node in graph.graph.nodes:
         value = node.meta.get("val")
         for tensor in value if isinstance(value, (tuple, list)) else [value]:
@@ -70,15 +70,13 @@ def draw_ties(*shape: int, seed: int = 0) -> Tensor:
 
 
 def gradient_function(module: nn.Module) -> Callable[..., tuple[Tensor, ...]]:
-    """f(x, cotangent, *parameters, *buffers) -> output, dx, gradients of the parameters; in training mode also the buffers."""
+    """f(x, cotangent, *parameters, *buffers) -> output, gradients (and buffers in training mode)."""
     names = [name for name, _ in module.named_parameters()]
     buffer_names = [name for name, b in module.named_buffers() if b.is_floating_point()]
 
     def function(x: Tensor, cotangent: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         leaves = [t.detach().clone().requires_grad_() for t in (x, *state[: len(names)])]
-        buffers = {
-            name: t.clone() for name, t in zip(buffer_names, state[len(names) :], strict=True)
-        }
+        buffers = {name: t.clone() for name, t in zip(buffer_names, state[len(names) :], strict=True)}
         tensors = {**dict(zip(names, leaves[1:], strict=True)), **buffers}
         output = functional_call(module, tensors, (leaves[0],))
         grads = torch.autograd.grad(output, leaves, cotangent, allow_unused=True)
@@ -96,7 +94,7 @@ def check(
     source: Callable[..., Tensor] = draw,
     tolerance: float = TOLERANCE,
 ) -> GraphModule:
-    """Lower the module's forward and backward pass at an input of `shape` and compare it with autograd; returns the graph."""
+    """Lower forward and backward pass at an input of `shape`, compare with autograd; returns the graph."""
     torch.manual_seed(0)
     module = module.double().train(training)
     for parameter in module.parameters():
@@ -104,8 +102,8 @@ def check(
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.track_running_stats:
             layer.num_batches_tracked = None
-            layer.running_mean.copy_(draw(len(layer.running_mean), seed=5))
-            layer.running_var.copy_(draw(len(layer.running_var), seed=6) ** 2 + 0.1)
+            layer.running_mean = draw(layer.num_features, seed=5)
+            layer.running_var = draw(layer.num_features, seed=6) ** 2 + 0.1
     x = source(*shape)
     with torch.no_grad():
         output = module.eval()(x)

@@ -21,7 +21,7 @@ def kinks(*shape: int) -> Tensor:
     return x.reshape(shape)
 
 
-WITHOUT_SELECT = {
+WITHOUT_SELECT: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "relu6": F.relu6,
     "hardtanh": partial(F.hardtanh, min_val=-3.0, max_val=1.0),
@@ -34,7 +34,7 @@ WITHOUT_SELECT = {
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
 }
-WITH_SELECT = {
+WITH_SELECT: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": F.elu,
     "selu": F.selu,
     "softplus": F.softplus,

@@ -29,7 +29,9 @@ def convolutions(draw: Any, axes: int) -> tuple[nn.Module, tuple[int, ...]]:
     stride = (1,) * axes if same else per_axis(1, 3)
     padding: Any = "same" if same else per_axis(0, 2)
     spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-    least = [1 if same else max(1, s - 2 * p) for s, p in zip(spans, padding if not same else spans, strict=True)]
+    least = [
+        1 if same else max(1, s - 2 * p) for s, p in zip(spans, padding if not same else spans, strict=True)
+    ]
     size = tuple(low + draw(st.integers(0, 4)) for low in least)
     groups = draw(st.sampled_from([1, 1, 2, 3]))
     group_in, group_out = draw(st.integers(1, 4)), draw(st.integers(1, 3))
@@ -51,8 +53,10 @@ def test_equals_autograd(axes: int, data: st.DataObject) -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("multiplier", [1, 2])
 def test_depthwise(stride: int, multiplier: int) -> None:
-    graph = check(nn.Conv2d(4, 4 * multiplier, 3, stride, 1, groups=4, bias=False), 2, 4, 7, 6)
-    assert operators(graph)["bmm"] == 1
+    graph = check(nn.Conv2d(4, 4 * multiplier, 5, stride, 2, groups=4, bias=False), 2, 4, 7, 6)
+    (product,) = (n for n in graph.graph.nodes if str(n.target) == "aten.bmm.default")
+    copies = (5, 5 * multiplier) if stride == 1 else (25, multiplier)
+    assert tuple(product.meta["val"].shape) == (4, *copies)
 
 
 @pytest.mark.parametrize(

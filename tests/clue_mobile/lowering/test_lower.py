@@ -21,7 +21,7 @@ from clue_mobile.flat import FlatModel
 from clue_mobile.lowering import lower
 from clue_mobile.methods import clue
 from clue_mobile.models import BUILTIN, load
-from clue_mobile.programs import Program
+from clue_mobile.plan import Program
 
 # layers
 
@@ -197,7 +197,7 @@ def _branches(x: Tensor) -> Tensor:
     return -x
 
 
-DATA_DEPENDENT: dict[str, Callable[[Tensor], Tensor]] = {
+DATA_DEPENDENT: dict[str, Callable[[Tensor], Any]] = {
     "if x.sum() > 0:": _branches,
     "lambda x: x * x.max().item()": lambda x: x * x.max().item(),
     "lambda x: x[x > 0]": lambda x: x[x > 0],
@@ -209,7 +209,9 @@ DATA_DEPENDENT: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("line", DATA_DEPENDENT)
 def test_control_flow_on_data_is_refused_with_its_line(line: str) -> None:
     model = Apply(DATA_DEPENDENT[line])
-    with pytest.raises(ClueError, match="'step' cannot be traced: its control flow or a shape depends") as caught:
+    with pytest.raises(
+        ClueError, match="'step' cannot be traced: its control flow or a shape depends"
+    ) as caught:
         lower(lambda x: (model(x),), [draw(3)], name="step")
     assert f"({Path(__file__)}, line " in str(caught.value)
     assert line in str(caught.value)
@@ -217,18 +219,31 @@ def test_control_flow_on_data_is_refused_with_its_line(line: str) -> None:
 
 @pytest.mark.parametrize("function", [F.dropout, torch.rand_like, lambda x: x.clone().uniform_()])
 def test_random_numbers_are_refused(function: Callable[[Tensor], Tensor]) -> None:
-    with pytest.raises(ClueError, match="draws random numbers .*switch it off in the model's eval mode"):
+    with pytest.raises(ClueError, match=r"draws random numbers .*switch it off in the model's eval mode"):
         lower(lambda x: (function(x),), [draw(3)])
 
 
+def test_views_by_strides_are_refused() -> None:
+    with pytest.raises(ClueError, match=r"reads memory by strides \(as_strided\.default\)"):
+        lower(lambda x: (x.as_strided((2, 2), (1, 1)),), [draw(3)])
+
+
 def test_an_unknown_backward_is_refused_by_name() -> None:
-    with pytest.raises(ClueError, match="needs the backward of 'adaptive_max_pool2d_backward.default'"):
+    with pytest.raises(ClueError, match=r"needs the backward of 'adaptive_max_pool2d_backward\.default'"):
         check(nn.AdaptiveMaxPool2d(2), 1, 2, 5, 5)
 
 
 def test_other_errors_of_the_model_name_their_line() -> None:
-    with pytest.raises(ClueError, match=r"cannot be traced: .*shape.* \(.*test_lower.py, line \d+: .*reshape"):
+    with pytest.raises(
+        ClueError, match=r"cannot be traced: .*shape.* \(.*test_lower.py, line \d+: .*reshape"
+    ):
         lower(lambda x: (x.reshape(5),), [draw(3)])
+
+
+def test_an_error_outside_the_model_names_no_line() -> None:
+    with pytest.raises(ClueError, match="cannot be traced: unflatten") as caught:
+        lower(nn.Unflatten(0, (2, 2)), [draw(3)])
+    assert ", line" not in str(caught.value)
 
 
 def test_a_refusal_leaves_the_fast_attention_as_it_was() -> None:

@@ -57,7 +57,10 @@ def test_running_statistics_cost_two_operators_of_the_size_of_x() -> None:
         draw(4, 3, 5, 5), *(draw(3).abs() for _ in range(4))
     ])  # fmt: skip
     large = [n for n in forward.graph.nodes if n.op == "call_function" and n.meta["val"].dim() == 4]
-    assert [str(n.target) for n in large if n.meta["val"].numel() > 3] == ["aten.mul.Tensor", "aten.add.Tensor"]
+    assert [str(n.target) for n in large if n.meta["val"].numel() > 3] == [
+        "aten.mul.Tensor",
+        "aten.add.Tensor",
+    ]
     assert operators(graph)["native_batch_norm"] == 0
 
 
@@ -69,7 +72,7 @@ def test_one_value_per_channel_is_refused(shape: tuple[int, ...]) -> None:
         tensors = {"running_mean": mean.clone(), "running_var": var.clone()}
         return (torch.func.functional_call(layer.train(), tensors, (x,)),)
 
-    with pytest.raises(ClueError, match="1 value per channel.*larger --batch, or frozen statistics"):
+    with pytest.raises(ClueError, match=r"1 value per channel.*larger --batch, or frozen statistics"):
         lower(function, [torch.zeros(shape), torch.zeros(3), torch.ones(3)])
 
 

@@ -22,7 +22,12 @@ def pools(draw: Any, with_dilation: bool) -> tuple[dict[str, Any], tuple[int, in
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
     least = [max(1, dilation * (k - 1) + 1 - 2 * p) for k, p in zip(kernel, padding, strict=True)]
     size = (least[0] + draw(st.integers(0, 4)), least[1] + draw(st.integers(0, 4)))
-    arguments = {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": draw(st.booleans())}
+    arguments = {
+        "kernel_size": kernel,
+        "stride": stride,
+        "padding": padding,
+        "ceil_mode": draw(st.booleans()),
+    }
     return (arguments | {"dilation": dilation} if with_dilation else arguments), size
 
 
@@ -32,7 +37,7 @@ def after_relu(*shape: int) -> Tensor:
 
 
 @pytest.mark.parametrize("source", [draw, draw_ties, after_relu])
-@examples(max_examples=15)
+@examples(max_examples=10)
 @given(pool=pools(with_dilation=True))
 def test_max_pooling(source: Callable[..., Tensor], pool: tuple[dict[str, Any], tuple[int, int]]) -> None:
     layer = nn.MaxPool2d(**pool[0])
@@ -76,6 +81,8 @@ def test_adaptive_pooling_needs_constants_only_where_it_does_not_divide() -> Non
         (nn.MaxPool2d(2), (3, 4, 6)),  # no batch axis
         (nn.LPPool2d(2, 2), (2, 3, 4, 4)),
         (Apply(lambda x: F.avg_pool2d(x, x.shape[-2:])), (2, 3, 5, 4)),
+        # channels last, for which PyTorch sets the strides of a global mean
+        (Apply(lambda x: F.adaptive_avg_pool2d((x * 2).permute(0, 3, 1, 2), 1)), (2, 3, 4, 5)),
     ],
 )
 def test_other_forms(module: nn.Module, shape: tuple[int, ...]) -> None:

@@ -16,7 +16,7 @@ from clue_mobile.lowering import windows
 
 @st.composite
 def geometries(draw: Any) -> tuple[tuple[int, ...], ...]:
-    """(size, out, kernel, stride, padding, dilation) of one to three axes; windows may reach past the end (ceil mode)."""
+    """(size, out, kernel, stride, padding, dilation) of one to three axes; windows may reach past the end."""
     axes = []
     for _ in range(draw(st.integers(1, 3))):
         kernel, stride, dilation = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 3))

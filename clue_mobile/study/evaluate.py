@@ -82,7 +82,11 @@ def evaluate_bundle(
     if retrained is not None:
         from clue_mobile.models.weights import read_state_dict
 
-        tensors = {name: tensor.numpy() for name, tensor in read_state_dict(retrained).items()}
+        # float: numpy has no bfloat16; "module." is what DataParallel puts before every name
+        tensors = {
+            name.removeprefix("module."): tensor.float().numpy()
+            for name, tensor in read_state_dict(retrained).items()
+        }
         todo.append(("Retrain", pack(bundle, tensors), None, None))
     method = bundle.method.upper()
     if store is not None:
@@ -109,7 +113,7 @@ def _state(bundle: Bundle, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 def _served(bundle: Bundle, folder: Path) -> tuple[dict[str, Array], float | None, float | None]:
     """The store's served weights, and seconds and peak MiB of the last request that was done."""
-    if not folder.is_dir():
+    if not (folder / "store.db").is_file():  # a Store makes one where there is none
         raise ClueError(f"no store at {folder}: give the folder that `clue-mobile forget` or `clue-pi` wrote")
     store = Store(folder, bundle)
     try:

@@ -1,0 +1,115 @@
+"""Programs: what is built and traced; FLOPs and planned memory against numbers worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from clue_mobile import programs
+from clue_mobile.flat import FlatModel
+from clue_mobile.lowering import lower
+from clue_mobile.methods import clue
+from clue_mobile.models import BUILTIN, load
+from clue_mobile.programs import count_flops, planned_peak
+
+
+@pytest.fixture(scope="module")
+def model() -> FlatModel:
+    spec = BUILTIN["digits_cnn"].spec
+    return FlatModel(load(spec, None), spec)
+
+
+def test_build_adds_the_serving_programs(model: FlatModel) -> None:
+    recipe = programs.build(model, "clue", clue.Config(saliency_batch=8), 4)
+    assert [(p.name, p.batch) for p in recipe.programs] == [
+        ("predict", 4), ("predict_1", 1), ("saliency", 4), ("mask", 4), ("teacher", 4), ("step", 4),
+    ]  # fmt: skip
+    predict = recipe.programs[0]
+    assert [p.name for p in predict.inputs] == ["params", "buffers", "x"]
+    assert predict.inputs[-1].shape == (4, 1, 8, 8)
+    assert [(p.name, p.role, p.shape) for p in predict.outputs] == [("logits", "result", (4, 10))]
+
+
+def test_traced_programs_run_as_the_function_does(model: FlatModel) -> None:
+    seen: list[str] = []
+    traced = programs.trace_all(programs.predict_programs(model, 2), progress=seen.append)
+    assert seen == ["predict", "predict_1"]
+    for one in traced:
+        inputs = [*model.pack().values(), torch.rand(one.program.inputs[-1].shape)]
+        torch.testing.assert_close(one(*inputs), one.program.fn(*inputs))
+    assert traced[0].flops == 2 * traced[1].flops > 0
+    assert traced[0].peak_bytes > traced[1].peak_bytes > 4 * sum(model.sizes.values())
+
+
+def test_examples_have_the_shapes_of_the_ports(model: FlatModel) -> None:
+    program = programs.predict_programs(model, 2)[0]
+    examples = programs.example_inputs(program, torch.float64)
+    assert [t.shape for t in examples] == [p.shape for p in program.inputs]
+    assert {t.dtype for t in examples} == {torch.float64}
+
+
+# FLOPs: 2 for each multiply-add
+
+
+def _gradients(layer: Callable[..., Tensor]) -> Callable[..., Any]:
+    def function(*tensors: Tensor) -> tuple[Tensor, ...]:
+        leaves = [t.detach().clone().requires_grad_() for t in tensors]
+        return torch.autograd.grad(layer(*leaves).sin().sum(), leaves)
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes", "flops"),
+    [
+        (lambda x, w: (x @ w,), [(3, 4), (4, 5)], 2 * 3 * 4 * 5),
+        (lambda x, w: (x @ w,), [(2, 3, 4), (2, 4, 5)], 2 * 2 * 3 * 4 * 5),
+        (lambda x, w: (nn.functional.linear(x, w, w[:, 0]),), [(2, 3, 4), (5, 4)], 2 * 6 * 4 * 5),
+        (lambda x, w: (torch.conv2d(x, w, stride=2),), [(2, 3, 7, 7), (5, 3, 3, 3)], 2 * 2 * 5 * 9 * 27),
+        (lambda x, w: (torch.conv2d(x, w, groups=3),), [(2, 3, 4, 4), (6, 1, 3, 3)], 2 * 2 * 6 * 4 * 9),
+        (lambda x: (x + x.exp().mean() * 2,), [(4, 4)], 0),
+        # forward, input gradient and weight gradient cost the same
+        (
+            _gradients(lambda x, w: torch.conv2d(x, w, stride=2)),
+            [(2, 3, 7, 7), (5, 3, 3, 3)],
+            3 * 2 * 2 * 5 * 9 * 27,
+        ),
+        (_gradients(torch.mm), [(3, 4), (4, 5)], 3 * 2 * 3 * 4 * 5),
+    ],
+)
+def test_flops(function: Callable[..., Any], shapes: list[tuple[int, ...]], flops: int) -> None:
+    assert count_flops(lower(function, [torch.zeros(shape) for shape in shapes])) == flops
+
+
+# bytes: a vector of 256 float32 numbers is 1024
+
+
+def _split(x: Tensor) -> tuple[Tensor, ...]:
+    a, b = x.sin().split([64, 192])
+    return a.exp().sum(), b.exp().sum()
+
+
+@pytest.mark.parametrize(
+    ("function", "peak"),
+    [
+        (lambda x: (x.sin(),), 2048),
+        (
+            lambda x: (x.sin().cos().exp(),),
+            3072,
+        ),  # the input stays, one intermediate dies as the next is made
+        (lambda x: (x.sin() + x.cos(),), 4096),
+        (lambda x: (x.sin(), x.cos()), 3072),  # results stay
+        (lambda x: (x.sin().reshape(16, 16).cos(),), 3072),  # views are free, and keep their source alive
+        (lambda x: (x.reshape(16, 16).t().sin(),), 3072),  # a transpose is none
+        (lambda x: (x * torch.arange(256.0),), 2048),  # constants are part of the file
+        (lambda x: (x.sum(), x.max()), 1024 + 8),
+        (lambda x: (x.sin().sum() + x.cos().sum(),), 1024 + 1024 + 4 + 4),
+        (_split, 3072),  # x, its sine and the two parts of it, which are counted once
+    ],
+)
+def test_planned_peak(function: Callable[..., Any], peak: int) -> None:
+    assert planned_peak(lower(function, [torch.zeros(256)])) == peak
