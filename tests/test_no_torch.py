@@ -1,4 +1,4 @@
-"""The exported runtime/ folder alone: installed into an environment without PyTorch, it serves a whole request."""
+"""The exported runtime/ folder alone: installed where there is no PyTorch, it serves a whole request."""
 
 from __future__ import annotations
 
@@ -52,9 +52,8 @@ def _run(binaries: Path, bundle: Path, store: Path, *words: str) -> Any:
 @pytest.mark.parametrize("package", ["torch", "clue_mobile", "exporters", "onnx"])
 def test_the_environment_is_bare(device: Path, tmp_path: Path, package: str) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(
-        [str(device / "python"), "-c", f"import {package}"], capture_output=True, cwd=tmp_path, env=environment
-    )
+    command = [str(device / "python"), "-c", f"import {package}"]
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment)
     assert done.returncode == 1
     assert b"ModuleNotFoundError" in done.stderr
 

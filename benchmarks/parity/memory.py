@@ -1,6 +1,6 @@
 """Print the peak memory of the same request with and without the KL term, each in a process of its own.
 
-The peak is the cost record's (VmHWM); "start" is the process's resident memory once bundle and engine are open.
+The peak is the cost record's (VmHWM), "start" the resident memory once bundle and engine are open.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import numpy as np
 from pi_runtime import Runtime
 bundle, n = sys.argv[1], int(sys.argv[2])
 with tempfile.TemporaryDirectory() as store, Runtime.open(bundle, store + "/s", threads=1) as runtime:
-    start = next(int(l.split()[1]) * 1024 for l in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in l)
+    status = Path("/proc/self/status").read_text().splitlines()
+    start = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
     c, h, w = runtime.bundle.input_shape
     runtime.add(np.random.default_rng(0).integers(0, 256, (n, h, w, c), np.uint8), 0)
     result = runtime.forget(0, seed=1, verify_at_most=100, scalars={"epochs": 1})

@@ -1,7 +1,7 @@
 """Print the parity tables of docs/parity.md: one runtime step against one eager step, and free-running drift.
 
-Digits train for a few epochs first; another model needs --weights and --data. One thread, but for the eager run
-with two.
+Digits train for a few epochs first; another model needs --weights and --data. All runs use one thread, but
+for those that say otherwise.
 """
 
 from __future__ import annotations
