@@ -286,9 +286,12 @@ def test_resnet20_after_a_hundred_steps(cifar: Case) -> None:
         (threads,) = cifar.eager(100)
     finally:
         torch.set_num_threads(1)
-    (shaken,) = cifar.eager(100, module=parity.shaken(cifar.module))
-    scale = max(cifar.drift(parity.after(cifar.replay, other), last) for other in (threads, shaken))
-    assert cifar.drift(free[100], last) <= 10 * scale
+    drift = cifar.drift(free[100], last)
+    scale = cifar.drift(parity.after(cifar.replay, threads), last)
+    if drift > 10 * scale:
+        (shaken,) = cifar.eager(100, module=parity.shaken(cifar.module))
+        scale = max(scale, cifar.drift(parity.after(cifar.replay, shaken), last))
+    assert drift <= 10 * scale
 
 
 # a whole request

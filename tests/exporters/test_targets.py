@@ -65,6 +65,7 @@ def test_what_python_and_editors_leave_behind_is_left_out(tmp_path: Path) -> Non
         "a.py",
         "sub/b.json",
         "sub/__pycache__/b.pyc",
+        "sub/__pycache__/x",
         "__pycache__/a.pyc",
         "c.pyc",
         ".a.py.swp",
