@@ -3,6 +3,7 @@ write."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,11 @@ class ExportRecipe:
     def __post_init__(self) -> None:
         if not 2 <= self.batch <= 4096:
             raise ClueError(f"--batch must be from 2 to 4096, not {self.batch}")
+        if self.name is not None and not re.fullmatch(r"\w[\w .+-]*", self.name):
+            raise ClueError(
+                f"--name {self.name!r} must be letters, digits, spaces, dots, plus or minus signs: stores "
+                "are named after it"
+            )
         if self.tuned_batch is not None and self.tuned_batch < 1:
             raise ClueError(f"--tuned-batch must be at least 1, not {self.tuned_batch}")
 

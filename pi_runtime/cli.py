@@ -134,7 +134,7 @@ def _default_bundle() -> Path:
     for folder in (here, here.parent):
         if _is_bundle(folder):
             return folder
-    raise ClueError("no bundle given: name its folder, or set CLUE_BUNDLE")
+    raise ClueError("no bundle found: name its folder (it holds manifest.json) first, or set CLUE_BUNDLE")
 
 
 def _bundle_and_images(paths: list[Path]) -> tuple[Path, list[Path]]:

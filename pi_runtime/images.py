@@ -95,7 +95,7 @@ def _archive(path: Path, bundle: Bundle) -> Source:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, ClueError):
             raise
-        raise ClueError(f"cannot read {path}: {error}") from error
+        raise ClueError(f"{path} is no readable .npz archive of plain arrays") from error
     if images.ndim == 3 and channels == 1:
         images = images[..., None]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, channels):
@@ -103,6 +103,8 @@ def _archive(path: Path, bundle: Bundle) -> Source:
             f"{path}: {key} is {images.dtype} {list(images.shape)}, "
             f"it must be uint8 [N, {height}, {width}, {channels}]"
         )
+    if not len(images):
+        raise ClueError(f"{path} has no images")
     if y is not None and (y.shape != images.shape[:1] or y.dtype.kind not in "iu"):
         raise ClueError(f"{path}: y is {y.dtype} {list(y.shape)}, it must be one whole number for each image")
     names = tuple(f"{path}[{i}]" for i in range(len(images)))

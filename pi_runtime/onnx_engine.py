@@ -17,6 +17,8 @@ from pi_runtime.errors import ClueError
 # Values that are swapped have two arrays each, so a plan comes back to few combinations; the limit only keeps
 # a session that is given new arrays each time from holding on to all of them.
 _MOST_BINDINGS = 64
+# More than any board has; a mistyped number would otherwise start that many before it is noticed.
+_MOST_THREADS = 256
 
 
 def usable_cpus() -> int:
@@ -51,8 +53,8 @@ class OnnxEngine:
     backend = "cpu"
 
     def __init__(self, threads: int | None = None) -> None:
-        if threads is not None and threads < 1:
-            raise ClueError(f"threads is {threads}: it must be at least 1")
+        if threads is not None and not 1 <= threads <= _MOST_THREADS:
+            raise ClueError(f"threads is {threads}: it must be from 1 to {_MOST_THREADS}")
         try:
             import onnxruntime
         except ImportError as error:

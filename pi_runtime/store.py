@@ -43,6 +43,14 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def _check_place(folder: Path, bundle: Bundle) -> None:
+    """Refuse a folder in the bundle, or one that holds other things: a store is private and erasable."""
+    if folder.resolve().is_relative_to(bundle.root.resolve()):
+        raise ClueError(f"the store {folder} lies in the bundle, which is only read: choose another folder")
+    if folder.is_dir() and not (folder / "store.db").exists() and any(folder.iterdir()):
+        raise ClueError(f"{folder} holds other files and is no store: choose an empty or a new folder")
+
+
 class Store:
     """The store in `folder` for one bundle; created when it is not there.
 
@@ -53,6 +61,7 @@ class Store:
     def __init__(self, folder: Path, bundle: Bundle) -> None:
         self.folder, self._bundle = folder, bundle
         self._generations = folder / "generations"
+        _check_place(folder, bundle)
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             for private in (folder, self._generations):

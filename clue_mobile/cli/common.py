@@ -33,7 +33,10 @@ ThreadsOption = Annotated[
 ValidationOption = Annotated[
     int | None,
     typer.Option(
-        help="Images per class held out of training for validation. [default: a tenth]", show_default=False
+        min=0,
+        help="Images per class held out of training for validation, where the data has none of its own. "
+        "[default: a tenth]",
+        show_default=False,
     ),
 ]
 

@@ -20,7 +20,7 @@ HELP = (
 def command(
     out: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = Path("demo_out"),
     forget: Annotated[str, typer.Option(help="The digit to forget.")] = "3",
-    seed: Annotated[int, typer.Option(help="Of training, request and attack.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of training, request and attack.", min=0, max=2**31)] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """See HELP."""

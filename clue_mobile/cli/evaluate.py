@@ -49,7 +49,9 @@ def command(
         Path | None, typer.Option(help="Write the table as Markdown.", show_default=False)
     ] = None,
     validation: ValidationOption = None,
-    seed: Annotated[int, typer.Option(help="Of the membership attack's subsample.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of the membership attack's subsample.", min=0, max=2**32 - 1)
+    ] = 0,
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +40,7 @@ def command(
         typer.Option(help="Folder of samples, weights and log. [default: NAME.store]", show_default=False),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="At most this many images.", min=1, show_default=False)
+        int | None, typer.Option(help="Add at most this many images to the store.", min=1, show_default=False)
     ] = None,
     validation: ValidationOption = None,
     seed: Annotated[
@@ -67,13 +68,23 @@ def command(
     opened.merged_scalars(chosen)
     samples = load_data(data, opened, validation, as_json).train.of_class(label)
     samples = samples if limit is None else samples.take(limit)
+    if dry_run:  # in a store of its own: a dry run leaves nothing behind
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            Runtime.for_bundle(opened, Path(scratch) / "store", threads=threads) as runtime,
+        ):
+            runtime.add(samples.images, label)
+            _print_plan(runtime.dry_run(label, scalars=chosen), as_json)
+        return
     folder = store or Path(f"{opened.name}.store")
     with Runtime.for_bundle(opened, folder, threads=threads) as runtime:
         added = runtime.add(samples.images, label)
-        note(f"{len(samples)} images of {opened.classes[label]!r}, {len(added)} new in {folder}", as_json)
-        if dry_run:
-            _print_plan(runtime.dry_run(label, scalars=chosen), as_json)
-            return
+        held = len(runtime.store.sample_ids(label))
+        note(
+            f"{len(samples)} images of {opened.classes[label]!r}, {len(added)} new in {folder}; the request "
+            f"uses all {held} that it holds",
+            as_json,
+        )
         with bar("forget", as_json) as tell:
 
             def progress(p: Any) -> None:
@@ -102,7 +113,11 @@ def _print_plan(plan: dict[str, Any], as_json: bool) -> None:
 
 
 def _print_result(result: Any, name: str, folder: Path, bundle: Path) -> None:
-    evidence, unknown = result.evidence, float("nan")
+    evidence = result.evidence
+    before, after = (
+        f"{evidence[key]:.1f} %" if key in evidence else "not measured"
+        for key in ("forget_accuracy_before", "forget_accuracy_after")
+    )
     whole = next(r for r in result.records if r["phase"] == "request")
     print(
         f"request {result.id}: {result.status}{'; ' + result.reason if result.reason else ''} (seed "
@@ -110,9 +125,7 @@ def _print_result(result: Any, name: str, folder: Path, bundle: Path) -> None:
     )
     print(
         f"forget accuracy on {evidence['samples']} images of {name!r}: "
-        f"{evidence.get('forget_accuracy_before', unknown):.1f} % -> "
-        f"{evidence.get('forget_accuracy_after', unknown):.1f} %, {evidence['steps']} program runs in "
-        f"{whole['wall_s']:.1f} s, "
+        f"{before} -> {after}, {evidence['steps']} program runs in {whole['wall_s']:.1f} s, "
         f"peak {whole['peak_mem_bytes'] / 2**20:.0f} MiB"
     )
     if result.status == "done":

@@ -31,12 +31,15 @@ class Row:
 
 def to_rich(rows: Sequence[Row], *, title: str | None = None, reference: str = REFERENCE) -> Table:
     """Return the table for a terminal; the reference row is bold. Scores are in percent, gaps in points."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title)
+    # Lean lines, so that no number is cut on a terminal of 80 columns.
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
     for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading == "Method" else "right")
+        first = heading == "Method"
+        table.add_column(heading, justify="left" if first else "right", no_wrap=first)
     for row, cells in zip(rows, _cells(rows, reference), strict=True):
         # Text, not str: a name in square brackets is no markup.
         table.add_row(*map(Text, cells), style="bold" if row.name == reference else None)

@@ -302,6 +302,7 @@ def test_from_training_to_the_evidence(cli: Cli, tmp_path: Path, monkeypatch: py
     assert planned["samples"] > 100
     assert planned["flops"] > 1e9
     assert "GFLOP" in cli(*request, "--dry-run").out
+    assert not Path("d.store").exists()  # a dry run leaves nothing behind
     done = cli(*request, "--seed", "0", "--json")
     assert done.code == 0, done.err
     answer = done.json()

@@ -312,6 +312,7 @@ def refuse(
     ({"batch": 1}, "--batch must be from 2 to 4096, not 1"),
     ({"batch": 8192}, "--batch must be from 2 to 4096"),
     ({"tuned_batch": -1}, "--tuned-batch must be at least 1, not -1"),
+    ({"name": "a/../b"}, "--name 'a/../b' must be letters"),
     ({"batch": 4, "hyperparameters": {"temperature": 1e-3}}, "'step' gives .* not finite"),
 ])  # fmt: skip
 def test_bad_requests(tmp_path: Path, recipe: dict[str, Any], message: str) -> None:

@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 from parity_case import WIDE, quick_export, wide
 
+from pi_runtime import onnx_engine
+
 N = 64
 K = WIDE.num_classes
 
@@ -83,3 +85,8 @@ def test_the_kl_term_costs_its_logits_only(bundles: dict[str, Path], tmp_path: P
     assert found["with"] <= allowed
     assert found["copy"] > allowed
     assert found["copy"] - found["with"] > 0.9 * weights
+
+
+def test_an_arena_that_the_program_around_us_registered_is_no_error() -> None:
+    onnx_engine.OnnxEngine(1)
+    onnx_engine._share_arena.__wrapped__()

@@ -118,7 +118,8 @@ GOOD = np.zeros((2, 6, 8, 3), np.uint8)
     ({"x": GOOD[..., 0]}, r"x is uint8 \[2, 6, 8\]"),
     ({"x": GOOD, "y": np.zeros(3, int)}, r"y is int64 \[3\]"),
     ({"x": GOOD, "y": np.zeros(2)}, r"y is float64 \[2\]"),
-    ({"x": np.array([None])}, "cannot read .*a.npz"),
+    ({"x": GOOD[:0]}, "a.npz has no images"),
+    ({"x": np.array([None])}, "a.npz is no readable .npz archive"),
 ])  # fmt: skip
 def test_archives_that_do_not_fit(
     tmp_path: Path, color: Bundle, arrays: dict[str, Any], message: str
@@ -139,7 +140,7 @@ def test_files_that_are_no_images_are_named(tmp_path: Path, color: Bundle) -> No
     for name, message in (
         ("cut.png", "cannot read the image .*cut.png"),
         ("text.png", "text.png is no image"),
-        ("text.npz", "cannot read .*text.npz"),
+        ("text.npz", "text.npz is no readable .npz archive"),
         ("gone.png", "gone.png does not exist"),
         ("empty", "empty has no images"),
         ("deep.png", "deep.png has more than 8 bits"),

@@ -152,9 +152,10 @@ def test_ports_must_be_those_of_the_manifest(step: tuple[Path, Program], kind: s
         OnnxEngine(1).load(path, changed)
 
 
-def test_threads_must_be_positive() -> None:
-    with pytest.raises(ClueError, match="threads is 0"):
-        OnnxEngine(0)
+@pytest.mark.parametrize("threads", [-1, 0, 100_000])
+def test_threads_have_bounds(threads: int) -> None:
+    with pytest.raises(ClueError, match=f"threads is {threads}: it must be from 1 to 256"):
+        OnnxEngine(threads)
     assert OnnxEngine().threads >= 1
 
 

@@ -141,7 +141,7 @@ FORGET = ["forget", "{bundle}", "--label"]
     (["add", "{bundle}", "--label", "cat"], "no images given, only the bundle {bundle}"),
     (["add", "{bundle}", "/nowhere.png", "--label", "cat"], "/nowhere.png does not exist"),
     (["predict", "{bundle}", "/nowhere.png"], "/nowhere.png does not exist"),
-    (["check"], "no bundle given: name its folder, or set CLUE_BUNDLE"),
+    (["check"], "no bundle found: name its folder"),
 ])  # fmt: skip
 def test_errors_are_one_line_and_2(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str

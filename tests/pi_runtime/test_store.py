@@ -105,13 +105,20 @@ def test_a_bundle_changed_after_it_was_opened_is_not_adopted(own_bundle: Path, t
 
 
 def test_a_folder_with_other_files_is_left_alone(opened_bundle: Bundle, tmp_path: Path) -> None:
-    other = tmp_path / "generations" / "notes.txt"
-    other.parent.mkdir()
+    other = tmp_path / "notes.txt"
     other.write_text("mine")
     mode = tmp_path.stat().st_mode
-    Store(tmp_path, opened_bundle).close()
-    assert other.read_text() == "mine"
+    with pytest.raises(ClueError, match="holds other files and is no store"):
+        Store(tmp_path, opened_bundle)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     assert tmp_path.stat().st_mode == mode
+
+
+def test_a_store_in_the_bundle_is_refused(opened_bundle: Bundle) -> None:
+    for folder in (opened_bundle.root, opened_bundle.root / "store"):
+        with pytest.raises(ClueError, match="lies in the bundle"):
+            Store(folder, opened_bundle)
+    assert not (opened_bundle.root / "store").exists()
 
 
 def test_only_one_request_at_a_time_in_a_process(runtime: Runtime, opened_bundle: Bundle) -> None:
