@@ -280,7 +280,8 @@ class EpochStart:
 
     sums: the gradient sum of the last saliency batch, by tensor. teacher: the logits [N, K]. density: the
     share of weights in eager's mask. differing: how many of its elements the runtime has otherwise.
-    distance: the largest |R / tau - 1| among them, 0 for none.
+    distance: the largest |R / tau - 1| among them, 0 for none; R is the runtime's, of the saliency batch in
+    which it comes nearest to tau.
     """
 
     sums: list[TensorError]

@@ -1,10 +1,10 @@
 """No copy of the teacher: with the KL term a request's peak grows by the teacher's logits, and no more.
 
 The peak is that of the cost record (VmHWM) of whole requests, each in a process of its own.
-The requirement is peak without KL + N * K * 4 bytes + 10 %. A request holds the parameters about ten times
-over (two buffers each of parameters, momentum, mask and gradient sum, and the programs' working memory), so
-that a tenth of it would hide a copy of them. Here the 10 % is of the weights alone, and a bundle that does
-hold a copy shows that this catches it.
+The requirement is peak without KL + N * K * 4 bytes + 10 %. A request takes about fifteen times the
+parameters (two buffers each of parameters, momentum, mask and gradient sum, and the programs' working
+memory), so that a tenth of it would hide a copy of them. Here the 10 % is of the weights alone, and a bundle
+that does hold a copy shows that this catches it.
 """
 
 from __future__ import annotations
