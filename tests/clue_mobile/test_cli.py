@@ -137,7 +137,7 @@ SHORT = {
 BAD: dict[str, tuple[str, str]] = {
     "no bundle": ("check nothing.clue", "nothing.clue is no bundle: it has no manifest.json"),
     "a folder": ("check folder", "folder is no bundle"),
-    "threads": ("check {bundle} --threads 0", "threads is 0: it must be at least 1"),
+    "threads": ("check {bundle} --threads 0", "threads is 0: it must be from 1 to 256"),
     "model": ("export --model digitscnn", "unknown model 'digitscnn': did you mean 'digits_cnn'"),
     "factory": (
         "export --model no.py:f --classes a,b --input-shape 1,8,8 --mean 0 --std 1", "no file no.py",
