@@ -3,6 +3,8 @@ write."""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -69,6 +71,7 @@ def export(
     from clue_mobile.bundle.writer import BundleWriter
     from clue_mobile.flat import FlatModel
     from exporters import targets
+    from exporters.base import Source
 
     if spec.input_shape[0] not in (1, 3):
         raise ClueError(
@@ -90,20 +93,30 @@ def export(
             if not np.isfinite(vector).all():
                 raise ClueError(f"the {key} of {spec.model} are not all finite: the training has diverged")
         weights = writer.add("weights.safetensors", serialise(packed))
-        entries, extra = {}, {}
-        for index, program in enumerate(plan.programs):
-            tell(program.name, index, len(plan.programs))
-            golden = golden_vectors.make(model, plan, program)
-            golden_row = writer.add(f"golden/{program.name}.safetensors", serialise(golden.tensors))
-            files = {}
-            for runtime, exporter in runtimes.items():
-                traced = programs.trace(program, overrides=exporter.OVERRIDES)
-                files[runtime] = writer.add(
-                    f"programs/{runtime}/{program.name}{exporter.SUFFIX}", exporter.convert(traced)
-                )
-                extra.update(exporter.versions())
-            entries[program.name] = manifests.program_entry(traced, golden, golden_row, files)
-        tell("runtime", len(plan.programs), len(plan.programs))
+        count = itertools.count()
+        total = len(plan.programs) * (1 + len(runtimes)) + 1  # and the runtime/ folder
+
+        def step(stage: str, program: str) -> None:
+            tell(f"{stage} {program}", next(count), total)
+
+        golden = {}
+        for program in plan.programs:
+            step("golden", program.name)
+            made = golden_vectors.make(model, plan, program)
+            golden[program.name] = (
+                made,
+                writer.add(f"golden/{program.name}.safetensors", serialise(made.tensors)),
+            )
+        results, extra = {}, {}
+        notes: list[str] = []
+        for runtime, exporter in runtimes.items():
+            traced = programs.trace_all(plan.programs, overrides=exporter.OVERRIDES)
+            converted = exporter.convert(traced, Source(model, plan), functools.partial(step, runtime))
+            results[runtime] = manifests.add_runtime(writer, runtime, traced, converted)
+            notes += converted.notes
+            extra.update(exporter.versions())
+        entries = {name: manifests.program_entry(name, results, *made) for name, made in golden.items()}
+        tell("runtime", next(count), total)
         for name, data in target.payload():
             writer.add(f"runtime/{name}", data)
         manifest = manifests.assemble(
@@ -120,5 +133,6 @@ def export(
             files=writer.rows,
             extra_versions=extra,
             licence=recipe.licence,
+            notes=notes,
         )
         return writer.commit(manifest)

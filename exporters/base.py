@@ -1,23 +1,56 @@
-"""What an exporter is: a module with a file suffix, lowering overrides, and a function from a traced program
-to bytes."""
+"""What an exporter is: a module that turns the traced programs of a bundle into a runtime's files."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from clue_mobile.flat import FlatModel
     from clue_mobile.lowering import Table
+    from clue_mobile.plan import Recipe
     from clue_mobile.programs import Traced
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the programs were made from, for an exporter that needs more than they say."""
+
+    model: FlatModel
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A runtime's files.
+
+    files: content by path below programs/RUNTIME/. programs: for each program, the path of the file that has
+    it; several programs may share a file, and a path may be a folder of files. reports: for each program,
+    what the conversion is worth telling, such as the share of FLOPs that a delegate runs; it goes into the
+    manifest. notes: sentences for the user.
+    """
+
+    files: Mapping[str, bytes]
+    programs: Mapping[str, str]
+    reports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Exporter(Protocol):
     """The interface of the modules in this folder."""
 
-    SUFFIX: str
     OVERRIDES: Table
 
-    def convert(self, traced: Traced) -> bytes:
-        """The program as the runtime's file. It holds no trained weights: state comes in as inputs."""
+    def convert(self, programs: Sequence[Traced], source: Source, tell: Tell) -> Converted:
+        """All programs of a bundle as the runtime's files; `tell` is given the name of each program first.
+
+        A program inside its file has the program's name, its inputs and outputs the names of the ports. The
+        files hold no trained weights: state comes in as inputs. Raises ClueError naming the program and the
+        operator that the runtime lacks.
+        """
 
     def versions(self) -> dict[str, str]:
         """Package names and versions that go on record."""
@@ -28,6 +61,12 @@ def tensor_names(traced: Traced) -> tuple[list[str], list[str]]:
     return [p.name for p in traced.program.inputs], [p.name for p in traced.program.outputs]
 
 
-def named_inputs(traced: Traced, tensors: Any) -> dict[str, Any]:
-    """Arguments in port order as the dictionary a runtime takes."""
-    return dict(zip(tensor_names(traced)[0], tensors, strict=True))
+def file_for_each(
+    programs: Sequence[Traced], suffix: str, one: Callable[[Traced], bytes], tell: Tell
+) -> Converted:
+    """For runtimes with one file a program: each made by `one`."""
+    files = {}
+    for traced in programs:
+        tell(traced.program.name)
+        files[f"{traced.program.name}{suffix}"] = one(traced)
+    return Converted(files, {t.program.name: f"{t.program.name}{suffix}" for t in programs})

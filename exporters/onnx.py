@@ -6,11 +6,12 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from clue_mobile.errors import ClueError
 from clue_mobile.programs import Traced
-from exporters.base import tensor_names
+from exporters.base import Converted, Source, Tell, file_for_each, tensor_names
 
 try:
     import onnx
@@ -24,7 +25,6 @@ except ImportError as error:
         "the ONNX exporter needs the packages onnx and onnxscript: pip install 'clue-mobile[export]'"
     ) from error
 
-SUFFIX = ".onnx"
 OVERRIDES: dict[Any, Any] = {}
 OPSET = 20
 
@@ -34,7 +34,12 @@ def versions() -> dict[str, str]:
     return {"onnx": onnx.__version__, "onnxscript": onnxscript.__version__, "opset": str(OPSET)}
 
 
-def convert(traced: Traced) -> bytes:
+def convert(programs: Sequence[Traced], source: Source, tell: Tell) -> Converted:
+    """One file a program; see `Exporter.convert`."""
+    return file_for_each(programs, ".onnx", convert_program, tell)
+
+
+def convert_program(traced: Traced) -> bytes:
     """A checked ModelProto. Raises ClueError, naming the operator, where there is no ONNX form."""
     try:
         proto = onnx_ops.translate(traced.graph, OPSET)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -129,13 +130,26 @@ class Bundle:
         return bundle
 
     def file(self, name: str) -> Path:
-        """The path of a listed file. Raises ClueError when it is not listed or leads out of the folder."""
-        if name not in self.files:
+        """The path of a listed file, or of a folder of listed files.
+
+        Raises ClueError when it is not listed or leads out of the folder.
+        """
+        if name not in self.files and not self._inside(name):
             self.fail(f"{name} is used but not in the list of files")
         path = self.root / name
         if not path.resolve().is_relative_to(self.root.resolve()):
             self.fail(f"{name} leads out of the bundle")
         return path
+
+    def sha256_of(self, name: str) -> str:
+        """The listed hash of a file; of a folder, that of the lines "SHA256  PATH" of its files, sorted."""
+        if name in self.files:
+            return self.files[name].sha256
+        lines = "".join(f"{entry.sha256}  {entry.file}\n" for entry in self._inside(name))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    def _inside(self, folder: str) -> list[FileEntry]:
+        return [entry for file, entry in sorted(self.files.items()) if file.startswith(f"{folder}/")]
 
     def fail(self, problem: str) -> NoReturn:
         """Raise the ClueError for a manifest that contradicts itself."""

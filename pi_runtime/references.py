@@ -40,7 +40,7 @@ def _check_entries(bundle: Bundle, raw: Mapping[str, Any]) -> None:
         named.append((program.golden.file, raw["programs"][name]["golden"]["sha256"]))
     for file, sha256 in named:
         bundle.file(file)
-        if bundle.files[file].sha256 != sha256:
+        if bundle.sha256_of(file) != sha256:
             bundle.fail(f"{file} has two different SHA-256 in the manifest")
     for entry in raw["state"]:
         value = bundle.values.get(entry["value"])

@@ -29,13 +29,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clue_mobile.training": {"errors", "spec", "models"},
     "clue_mobile.evaluate": {"errors", "data"},
     "clue_mobile.report": {"errors", "evaluate"},
-    "exporters": {"errors", "plan", "lowering", "programs", "pi_runtime", "contract", "exporters"},
+    "exporters": {"errors", "plan", "flat", "lowering", "programs", "pi_runtime", "contract", "exporters"},
     "clue_mobile.bundle": {
         "errors", "version", "spec", "plan", "flat", "programs", "exporters", "pi_runtime",
     },
     "clue_mobile.export": {
         "errors", "spec", "plan", "flat", "methods", "programs", "bundle", "exporters", "pi_runtime",
     },
+    "clue_mobile.engines": {"errors", "pi_runtime"},
     "clue_mobile.parity": {
         "errors", "spec", "plan", "flat", "lowering", "methods", "programs", "bundle", "pi_runtime",
     },
@@ -46,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "clue_mobile.cli": {
         "errors", "version", "cli", "spec", "data", "models", "training", "evaluate", "report", "bundle",
-        "export", "study", "methods", "parity", "pi_runtime", "exporters",
+        "export", "study", "methods", "engines", "parity", "pi_runtime", "exporters",
     },
 }  # fmt: skip
 

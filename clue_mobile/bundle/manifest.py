@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
 import clue_mobile
 from clue_mobile.bundle.golden import Golden
+from clue_mobile.bundle.writer import BundleWriter
 from clue_mobile.flat import FlatModel
 from clue_mobile.plan import Recipe
 from clue_mobile.programs import Traced
+from exporters.base import Converted
 
 PATENT_NOTICE = (
     "The CLUE method is the subject of a patent application (US 2026/0148064 A1): check it before "
@@ -35,18 +38,62 @@ def versions(extra: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class RuntimeFiles:
+    """One runtime's programs inside a bundle: cost, file row and report of each, by name."""
+
+    traced: Mapping[str, Traced]
+    rows: Mapping[str, FileRow]
+    reports: Mapping[str, Mapping[str, Any]]
+
+
+def add_runtime(
+    writer: BundleWriter, runtime: str, programs: Sequence[Traced], converted: Converted
+) -> RuntimeFiles:
+    """Write a runtime's files; a program that is a folder of files gets one row for it all (`folder_row`)."""
+    written = [
+        writer.add(f"programs/{runtime}/{path}", data) for path, data in sorted(converted.files.items())
+    ]
+    rows = {}
+    for name, path in converted.programs.items():
+        place = f"programs/{runtime}/{path}"
+        rows[name] = next((row for row in written if row["file"] == place), None) or folder_row(
+            place, written
+        )
+    return RuntimeFiles({t.program.name: t for t in programs}, rows, converted.reports)
+
+
+def folder_row(folder: str, rows: Sequence[FileRow]) -> FileRow:
+    """The row of a folder: the SHA-256 of the lines "SHA256  PATH" of its files in the order of their paths,
+    and the sum of their sizes."""
+    inside = sorted((row for row in rows if row["file"].startswith(f"{folder}/")), key=lambda r: r["file"])
+    lines = "".join(f"{row['sha256']}  {row['file']}\n" for row in inside)
+    return {
+        "file": folder,
+        "sha256": hashlib.sha256(lines.encode()).hexdigest(),
+        "bytes": sum(row["bytes"] for row in inside),
+    }
+
+
 def program_entry(
-    traced: Traced, golden: Golden, golden_row: FileRow, files: Mapping[str, FileRow]
+    name: str, runtimes: Mapping[str, RuntimeFiles], golden: Golden, golden_row: FileRow
 ) -> dict[str, Any]:
-    """One program's entry: ports, cost, files by runtime, golden inputs and outputs."""
-    program = traced.program
+    """One program's entry: ports, cost, files and reports by runtime, golden inputs and outputs.
+
+    The FLOPs are those of the first runtime, the planned peak is the largest.
+    """
+    traced = [files.traced[name] for files in runtimes.values()]
+    program = traced[0].program
     return {
         "batch": program.batch,
         "inputs": [port.to_json() for port in program.inputs],
         "outputs": [port.to_json() for port in program.outputs],
-        "flops": traced.flops,
-        "peak_bytes": traced.peak_bytes,
-        "files": dict(files),
+        "flops": traced[0].flops,
+        "peak_bytes": max(each.peak_bytes for each in traced),
+        "files": {runtime: files.rows[name] for runtime, files in runtimes.items() if name in files.rows},
+        "reports": {
+            runtime: dict(files.reports[name]) for runtime, files in runtimes.items() if name in files.reports
+        },
         "golden": {
             "file": golden_row["file"],
             "sha256": golden_row["sha256"],
@@ -72,6 +119,7 @@ def assemble(
     files: Sequence[FileRow],
     extra_versions: Mapping[str, str],
     licence: str,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The manifest as JSON-able data, validated. Raises a schema error only for a mistake of ours."""
     spec = model.spec
@@ -109,7 +157,7 @@ def assemble(
         "programs": dict(programs),
         "plan": list(recipe.plan),
         "license": licence,
-        "notices": [PATENT_NOTICE] if method == "clue" else [],
+        "notices": [*([PATENT_NOTICE] if method == "clue" else []), *notes],
         "files": list(files),
     }
     validate(manifest)

@@ -274,16 +274,13 @@ def test_the_module_is_left_alone_and_every_program_told(tmp_path: Path) -> None
     assert path == tmp_path / "deep" / "t.clue"
     assert module.training
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
-    assert [name for name, *_ in told] == [
-        "predict",
-        "predict_1",
-        "saliency",
-        "mask",
-        "teacher",
-        "step",
+    names = ["predict", "predict_1", "saliency", "mask", "teacher", "step"]
+    assert [stage for stage, *_ in told] == [
+        *(f"golden {name}" for name in names),
+        *(f"onnx {name}" for name in names),
         "runtime",
     ]
-    assert [(done, total) for _, done, total in told] == [(n, 6) for n in range(7)]
+    assert [(done, total) for _, done, total in told] == [(n, 13) for n in range(13)]
     bundle = Bundle.open(path)
     assert (bundle.name, bundle.batch, bundle.tuned_batch) == ("named", 2, 256)
     assert [result for result in golden_results(path) if not result.ok] == []  # batch norm in training mode

@@ -1,0 +1,37 @@
+"""Engines that can run a bundle's programs on this computer, one for each runtime that has one here."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.util import find_spec
+
+from clue_mobile.errors import ClueError, unknown
+from pi_runtime.engine import Engine
+
+# runtime: (module, class, the package that it needs)
+ENGINES = {
+    "onnx": ("pi_runtime.onnx_engine", "OnnxEngine", "onnxruntime"),
+}
+ELSEWHERE: dict[str, str] = {}  # runtimes that cannot run here, and why
+
+
+def get(runtime: str, threads: int | None = None) -> Engine:
+    """The engine for a runtime's programs.
+
+    Raises ClueError listing the choices, saying why there is none, or naming the extra to install.
+    """
+    if runtime in ELSEWHERE:
+        raise ClueError(f"{runtime} programs cannot run on this computer: {ELSEWHERE[runtime]}")
+    if runtime not in ENGINES:
+        raise unknown("runtime", runtime, {**ENGINES, **ELSEWHERE})
+    module, name, package = ENGINES[runtime]
+    if find_spec(package) is None:
+        raise ClueError(
+            f"{runtime} programs need the package {package} to run: pip install 'clue-mobile[{_extra(runtime)}]'"
+        )
+    engine: Engine = getattr(importlib.import_module(module), name)(threads)
+    return engine
+
+
+def _extra(runtime: str) -> str:
+    return "pi" if runtime == "onnx" else runtime
