@@ -26,12 +26,7 @@ def get(runtime: str, threads: int | None = None) -> Engine:
         raise unknown("runtime", runtime, {**ENGINES, **ELSEWHERE})
     module, name, package = ENGINES[runtime]
     if find_spec(package) is None:
-        raise ClueError(
-            f"{runtime} programs need the package {package} to run: pip install 'clue-mobile[{_extra(runtime)}]'"
-        )
+        extra = "pi" if runtime == "onnx" else runtime
+        raise ClueError(f"{runtime} programs need {package} to run: pip install 'clue-mobile[{extra}]'")
     engine: Engine = getattr(importlib.import_module(module), name)(threads)
     return engine
-
-
-def _extra(runtime: str) -> str:
-    return "pi" if runtime == "onnx" else runtime
