@@ -160,6 +160,20 @@ class FlatModel:
         """Logits [N, K] in eval mode."""
         return self.forward(self.named("params", state["params"]), state, x)[0]
 
+    def settled(self, state: State, x: Tensor) -> Tensor:
+        """The buffers with running statistics that are those of the batch x [N, C, H, W], N above 1."""
+        norms = [m for m in self._module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        momenta = [layer.momentum for layer in norms]
+        try:
+            for layer in norms:
+                layer.momentum = 1.0
+            with torch.no_grad():
+                leaves = self.named("params", state["params"])
+                return self.forward(leaves, state, x, "batch")[1]["buffers"]
+        finally:
+            for layer, momentum in zip(norms, momenta, strict=True):
+                layer.momentum = momentum
+
     def gradient(self, loss: Tensor, leaves: Mapping[str, Tensor]) -> Tensor:
         """dL/dparams as one flat vector [P]; zero where a parameter takes no part."""
         grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
