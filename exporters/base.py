@@ -40,9 +40,14 @@ class Converted:
 
 
 class Exporter(Protocol):
-    """The interface of the modules in this folder."""
+    """The interface of the modules in this folder.
+
+    OVERRIDES: entries of the lowering's table in the form that suits the runtime. FLOAT16: whether it takes
+    programs that compute in float16.
+    """
 
     OVERRIDES: Table
+    FLOAT16: bool
 
     def convert(self, programs: Sequence[Traced], source: Source, tell: Tell) -> Converted:
         """All programs of a bundle as the runtime's files; `tell` is given the name of each program first.

@@ -26,6 +26,7 @@ except ImportError as error:
     ) from error
 
 OVERRIDES: dict[Any, Any] = {}
+FLOAT16 = True
 OPSET = 20
 
 
