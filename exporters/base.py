@@ -64,14 +64,3 @@ class Exporter(Protocol):
 def tensor_names(traced: Traced) -> tuple[list[str], list[str]]:
     """Names of the file's inputs and outputs: the ports' names."""
     return [p.name for p in traced.program.inputs], [p.name for p in traced.program.outputs]
-
-
-def file_for_each(
-    programs: Sequence[Traced], suffix: str, one: Callable[[Traced], bytes], tell: Tell
-) -> Converted:
-    """For runtimes with one file a program: each made by `one`."""
-    files = {}
-    for traced in programs:
-        tell(traced.program.name)
-        files[f"{traced.program.name}{suffix}"] = one(traced)
-    return Converted(files, {t.program.name: f"{t.program.name}{suffix}" for t in programs})

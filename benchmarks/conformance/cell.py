@@ -7,6 +7,8 @@ python benchmarks/conformance/cell.py MODEL RUNTIME full|shallow  prints one JSO
 from __future__ import annotations
 
 import json
+import math
+import resource
 import sys
 import tempfile
 import time
@@ -67,17 +69,22 @@ def inputs_for(model: FlatModel, program: Program, scalars: dict[str, float]) ->
     return found
 
 
+def eager(program: Program, given: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """The program's outputs by eager PyTorch."""
+    return [result.detach() for result in program.fn(*given.values())]
+
+
 def difference(got: torch.Tensor, want: torch.Tensor) -> float:
     """max |got - want| / max |want|."""
-    if not bool(torch.isfinite(got).all()):
-        return float("inf")
-    return float((got.double() - want.double()).abs().max() / want.abs().max().clamp_min(1e-30))
+    error = float((got - want).abs().max()) / max(float(want.abs().max()), 1e-30)
+    return error if math.isfinite(error) else math.inf
 
 
 def run(name: str, runtime: str, size: str) -> dict[str, Any]:
     """The cell's row. Raises ClueError where the model or runtime refuses."""
     exporter = exporters.get(runtime)
     seconds: dict[str, float] = {}
+    memory: dict[str, int] = {}
     clock = time.perf_counter()
 
     def lap(what: str) -> None:
@@ -85,6 +92,7 @@ def run(name: str, runtime: str, size: str) -> dict[str, Any]:
         now = time.perf_counter()
         seconds[what] = round(seconds.get(what, 0) + now - clock, 1)
         clock = now
+        memory[what] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
     model, gone = prepare(name, size)
     config = methods.configure("clue", {})
@@ -105,15 +113,16 @@ def run(name: str, runtime: str, size: str) -> dict[str, Any]:
         for each in traced:
             program = each.program
             given = inputs_for(model, program, dict(recipe.scalars))
-            want = [t.detach() for t in program.fn(*given.values())]
+            want = eager(program, given)
             sensitive = [0.0] * len(want)
             for twin in range(2):
                 sign = torch.rand(given["params"].shape, generator=torch.Generator().manual_seed(twin)) - 0.5
-                shaken = given["params"] * (1 + 1e-6 * torch.sign(sign))
-                others = program.fn(*{**given, "params": shaken}.values())
+                shaken = given["params"] * sign.sign_().mul_(1e-6).add_(1)
+                others = eager(program, {**given, "params": shaken})
                 sensitive = [
-                    max(s, difference(o.detach(), w)) for s, o, w in zip(sensitive, others, want, strict=True)
+                    max(s, difference(o, w)) for s, o, w in zip(sensitive, others, want, strict=True)
                 ]
+                del sign, shaken, others  # a large model's vectors are large too
             lap("eager")
             got = execute(runtime, Path(folder) / converted.programs[program.name], program, given)
             lap("run")
@@ -132,6 +141,7 @@ def run(name: str, runtime: str, size: str) -> dict[str, Any]:
         "blocks_removed": gone,
         "nodes": {each.program.name: len(each.graph.graph.nodes) for each in traced},
         "seconds": seconds,
+        "peak_mib_after": memory,
         "reports": {key: dict(value) for key, value in converted.reports.items()},
     }
 
