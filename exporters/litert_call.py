@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from exporters.litert_graph import Graph, tensor_type
+from exporters.litert_graph import Graph, activation_number, tensor_type
 from exporters.litert_layout import Layouts, Value, plain
 
 F32 = torch.float32
@@ -102,11 +102,18 @@ class Call:
         return self.l.emit(op, [value], value.shape, value.order, value.dtype, options=options, **fields)
 
     def binary(
-        self, op: str, left: Value, right: Value, shape: Sequence[int], dtype: torch.dtype = F32
+        self,
+        op: str,
+        left: Value,
+        right: Value,
+        shape: Sequence[int],
+        dtype: torch.dtype = F32,
+        activation: str | None = None,
     ) -> Value:
-        """Element by element with broadcasting; the result has this shape."""
+        """Element by element with broadcasting; the result has this shape. `activation` is fused."""
         values, order = self.l.aligned([left, right], shape)
-        return self.l.emit(op, values, shape, order, dtype, options=_OPTIONS[op])
+        fields = {} if activation is None else {"fusedActivationFunction": activation_number(activation)}
+        return self.l.emit(op, values, shape, order, dtype, options=_OPTIONS[op], **fields)
 
     def reduce(self, op: str, value: Value, dims: Iterable[int], keep: bool) -> Value:
         """SUM, MEAN, REDUCE_MAX ... over logical axes."""
@@ -168,10 +175,8 @@ class Call:
         """One behind the other along a logical axis."""
         if len(values) == 1:
             return values[0]
-        orders = {v.order: sum(v.numel for v in values if v.order == v.order) for v in values}
-        for order in orders:
-            orders[order] = sum(v.numel for v in values if not self.l.free(v, order))
-        order = min(orders, key=lambda o: orders[o])
+        orders = sorted({v.order for v in values}, reverse=True)
+        order = min(orders, key=lambda o: sum(v.numel for v in values if not self.l.free(v, o)))
         values = [self.l.to(v, order) for v in values]
         shape = list(values[0].shape)
         shape[dim] = sum(v.shape[dim] for v in values)

@@ -9,8 +9,9 @@ TRANSPOSE_CONV or CONV_3D.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +94,7 @@ def _forward(c: Call, x: Value, weight: Value, w: Windows, groups: int, flip: bo
         return _conv_2d(c, x, weight, w)
     if groups == channels:
         return _depthwise(c, x, weight, w)
-    return _split(c, x, weight, groups, 0, lambda part, kernel: _forward(c, part, kernel, w, 1))
+    return _split(c, x, weight, groups, lambda part, kernel: _forward(c, part, kernel, w, 1))
 
 
 def _pointwise(c: Call, x: Value, weight: Value, w: Windows) -> Value:
@@ -118,7 +119,7 @@ def _as_product(c: Call, x: Value, weight: Value, w: Windows, flip: bool) -> Val
     3 copies of each for a 3x3 kernel, where unfolding takes 9 of the input. The rows of the product are the
     pixels of the input padded along the other axis, its columns the parts of the result that are added up.
     """
-    n, channels = x.shape[:2]
+    n = x.shape[0]
     pads, _ = window_pads(*w.all)
     x = c.pad(x, [(0, 0), (0, 0), *pads])
     x = c.cut(x, {2 + i: (0, w.out[i] + w.dilation[i] * (w.kernel[i] - 1), 1) for i in range(2)})
@@ -188,17 +189,17 @@ def _depthwise(c: Call, x: Value, weight: Value, w: Windows) -> Value:
 def _flipped(c: Call, weight: Value) -> Value:
     order = channels_last(len(weight.shape))
     weight = c.l.to(weight, order)
-    axes = c.graph.ints([axis for axis in range(1, len(order) - 1)])
+    axes = c.graph.ints(range(1, len(order) - 1))
     return c.l.emit("REVERSE_V2", [weight, axes], weight.shape, order, options="ReverseV2Options")
 
 
-def _split(c: Call, x: Value, weight: Value, groups: int, dim: int, one) -> Value:  # type: ignore[no-untyped-def]
+def _split(c: Call, x: Value, weight: Value, groups: int, one: Callable[[Value, Value], Value]) -> Value:
     """Each group by itself: LiteRT's own grouped kernel is its slow reference."""
     if groups > _MOST_SPLITS:
         raise UnsupportedError(f"convolution with {groups} groups of several channels")
-    channels, share = x.shape[1] // groups, weight.shape[dim] // groups
+    channels, share = x.shape[1] // groups, weight.shape[0] // groups
     parts = [
-        one(c.slice(x, 1, g * channels, channels), c.slice(weight, dim, g * share, share))
+        one(c.slice(x, 1, g * channels, channels), c.slice(weight, 0, g * share, share))
         for g in range(groups)
     ]
     return c.concatenate(parts, 1)
@@ -209,7 +210,7 @@ def _split(c: Call, x: Value, weight: Value, groups: int, dim: int, one) -> Valu
 
 def _transposed(c: Call, x: Value, weight: Value, w: Windows, groups: int) -> Value:
     if groups > 1 and groups != x.shape[1]:
-        return _split(c, x, weight, groups, 0, lambda part, kernel: _transposed(c, part, kernel, w, 1))
+        return _split(c, x, weight, groups, lambda part, kernel: _transposed(c, part, kernel, w, 1))
     if groups == 1 and max(w.stride) > 1 and max(w.dilation) == 1 and w.kernel != (1, 1):
         return _transpose_conv(c, x, weight, w)
     if max(w.stride) > 1:
@@ -268,7 +269,7 @@ def _dilate(c: Call, x: Value, dim: int, stride: int) -> Value:
 def _three_axes(c: Call, x: Value, weight: Value, w: Windows, transposed: bool, groups: int) -> Value:
     if groups > 1:
         return _split(
-            c, x, weight, groups, 0, lambda part, kernel: _three_axes(c, part, kernel, w, transposed, 1)
+            c, x, weight, groups, lambda part, kernel: _three_axes(c, part, kernel, w, transposed, 1)
         )
     if transposed:
         for axis in range(3):
@@ -279,10 +280,10 @@ def _three_axes(c: Call, x: Value, weight: Value, w: Windows, transposed: bool, 
         weight = _flipped(c, c.l.permute(weight, (1, 0, 2, 3, 4)))
     x, padding = _padded(c, x, w)
     kernel = c.l.to(weight, (2, 3, 4, 1, 0))
-    names = ("D", "H", "W")
+    moves: dict[str, Any] = {f"stride{name}": s for name, s in zip("DHW", w.stride, strict=True)}
+    moves |= {f"dilation{name}Factor": d for name, d in zip("DHW", w.dilation, strict=True)}
     return c.l.emit(
         "CONV_3D", [x, kernel], (x.shape[0], weight.shape[0], *w.out), channels_last(5),
         options="Conv3DOptions", padding=padding,
-        **{f"stride{name}": s for name, s in zip(names, w.stride, strict=True)},
-        **{f"dilation{name}Factor": d for name, d in zip(names, w.dilation, strict=True)},
+        **moves,
     )  # fmt: skip

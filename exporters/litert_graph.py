@@ -36,6 +36,11 @@ def tensor_type(dtype: torch.dtype) -> int:
     return int(_TYPES[dtype])
 
 
+def activation_number(name: str) -> int:
+    """LiteRT's number for an activation that an operator applies to its result."""
+    return int(getattr(schema.ActivationFunctionType, name))
+
+
 class Model:
     """The file: constants and operator codes are shared by its programs."""
 

@@ -1,4 +1,4 @@
-"""Values with their axes in any order: LiteRT's kernels want channels last, the traced graphs have them first.
+"""Values with their axes in any order: LiteRT wants channels last, the traced graphs have them first.
 
 A value is a stored tensor and the order in which its logical axes lie there. Permuting is then free, most
 reshapes are plain, and a TRANSPOSE is made only where two orders meet.

@@ -22,6 +22,7 @@ from exporters.litert_layout import Layouts, Value, plain
 
 aten = torch.ops.aten
 F32 = torch.float32
+_LARGE = 3e38  # whatever is larger than 1 / _LARGE, so every number that is no denormal, becomes 1 or more
 
 
 def _binary(op: str) -> Callable[[Call], Result]:
@@ -214,6 +215,13 @@ def _reciprocal(c: Call) -> Result:
     return c.binary("DIV", c.number(1.0, len(value.shape)), value, value.shape)
 
 
+def _sign(c: Call) -> Result:
+    """Scaled beyond 1 and cut off there: XNNPACK has no SIGN, and it multiplies and cuts in one pass."""
+    value = c.operand(0, F32)
+    large = c.number(_LARGE, len(value.shape))
+    return c.binary("MUL", value, large, value.shape, activation="RELU_N1_TO_1")
+
+
 def _erf(c: Call) -> Result:
     """LiteRT has no such operator: Abramowitz and Stegun 7.1.26, at most 1.5e-7 off."""
     x = c.operand(0, F32)
@@ -230,7 +238,7 @@ def _erf(c: Call) -> Result:
         series = c.binary("ADD", times(series, t), c.number(coefficient, rank), shape)
     fall = c.unary("EXP", c.unary("NEG", times(size, size), "NegOptions"), "ExpOptions")
     rest = times(times(series, t), fall)
-    return times(c.binary("SUB", c.number(1.0, rank), rest, shape), c.unary("SIGN", x, "SignOptions"))
+    return times(c.binary("SUB", c.number(1.0, rank), rest, shape), _sign(c))
 
 
 _BROADCASTING = {
@@ -277,7 +285,7 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
     aten._to_copy.default: lambda c: c.cast(c[0], c.out.dtype),
     aten.clone.default: lambda c: c[0],
     aten.relu.default: _unary("RELU"),
-    aten.sign.default: _unary("SIGN", "SignOptions"),
+    aten.sign.default: _sign,
     aten.exp.default: _unary("EXP", "ExpOptions"),
     aten.log.default: _unary("LOG"),
     aten.sqrt.default: _unary("SQRT"),

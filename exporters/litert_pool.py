@@ -43,7 +43,7 @@ def max_pool(c: Call) -> Result:
 
 
 def avg_pool(c: Call) -> Result:
-    """aten.avg_pool2d in all its modes: the average over the padded windows, times what it should divide by."""
+    """aten.avg_pool2d in all its modes: the average over padded windows, corrected where it counts others."""
     x = c[0]
     if len(x.shape) != 4:
         raise UnsupportedError("avg_pool2d of a single image")
