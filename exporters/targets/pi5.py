@@ -1,4 +1,4 @@
-"""Raspberry Pi 5: ONNX and LiteRT programs and the Python runtime for both, installable by pip from runtime/."""
+"""Raspberry Pi 5: ONNX and LiteRT programs and the Python runtime, installable by pip from runtime/."""
 
 from __future__ import annotations
 
