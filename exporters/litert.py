@@ -13,13 +13,13 @@ try:
     import ai_edge_litert
     import flatbuffers
 
-    from exporters import litert_graph, litert_ops
+    from exporters import litert_forms, litert_graph, litert_ops
 except ImportError as error:
     raise ClueError(
         "the LiteRT exporter needs the package ai-edge-litert: pip install 'clue-mobile[litert]'"
     ) from error
 
-OVERRIDES: dict[Any, Any] = {}
+OVERRIDES: dict[Any, Any] = litert_forms.OVERRIDES
 FILE = "programs.tflite"
 
 

@@ -140,19 +140,37 @@ class Call:
 
     def cut(self, value: Value, cuts: Mapping[int, tuple[int, int, int]]) -> Value:
         """(start, size, step) for some axes."""
-        shape, begin, steps = list(value.shape), [0] * len(value.shape), [1] * len(value.shape)
+        shape, begin = list(value.shape), [0] * len(value.shape)
+        strided = {}
         for dim, (start, size, step) in cuts.items():
-            axis = value.axis(dim)
-            shape[dim], begin[axis], steps[axis] = size, start, step if size > 1 else 1
-        if tuple(shape) == value.shape:
-            return value
-        stored = [shape[axis] for axis in value.order]
-        if max(steps) == 1:
-            return self.l.emit(
+            if step > 1 and size > 1:
+                # one contiguous piece now, every step-th of it below
+                span = min(size * step, shape[dim])
+                first = min(start, shape[dim] - span)
+                strided[dim] = (start - first, size, step)
+                start, size = first, span
+            shape[dim], begin[value.axis(dim)] = size, start
+        if tuple(shape) != value.shape:
+            stored = [shape[axis] for axis in value.order]
+            value = self.l.emit(
                 "SLICE", [value, self.graph.ints(begin), self.graph.ints(stored)], shape, value.order,
                 value.dtype, options="SliceOptions",
             )  # fmt: skip
-        end = [b + (n - 1) * s + 1 for b, n, s in zip(begin, stored, steps, strict=True)]
+        for dim, (start, size, step) in strided.items():
+            value = self._every(value, dim, start, size, step)
+        return value
+
+    def _every(self, value: Value, dim: int, start: int, size: int, step: int) -> Value:
+        """Every step-th element of an axis, as a slice of [size, step]: XNNPACK has none with strides."""
+        axis, shape = value.axis(dim), list(value.shape)
+        stored = self.graph.shape(value.tensor)
+        shape[dim] = size
+        if stored[axis] == size * step:
+            outer, inner = math.prod(stored[:axis]), math.prod(stored[axis + 1 :])
+            split = self.l.stored_as(value, (outer * size, step * inner))
+            return self.l.stored_as(self.slice(split, 1, start * inner, inner), shape, value.order)
+        begin, end, steps = [0] * len(stored), list(stored), [1] * len(stored)
+        begin[axis], end[axis], steps[axis] = start, start + (size - 1) * step + 1, step
         parts = [self.graph.ints(v) for v in (begin, end, steps)]
         return self.l.emit(
             "STRIDED_SLICE", [value, *parts], shape, value.order, value.dtype, options="StridedSliceOptions"

@@ -8,6 +8,7 @@ TRANSPOSE_CONV or CONV_3D.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -86,8 +87,8 @@ def _forward(c: Call, x: Value, weight: Value, w: Windows, groups: int, flip: bo
     if groups == 1:
         if w.kernel == (1, 1) and not any(w.padding):
             return _pointwise(c, x, weight, w)
-        if w.stride == (1, 1) and channels >= _FEWEST_CHANNELS and max(w.kernel) <= _LARGEST_KERNEL:
-            return _as_product(c, x, weight, w, flip)
+        if channels >= _FEWEST_CHANNELS and max(w.kernel) <= _LARGEST_KERNEL:
+            return (_as_product if w.stride == (1, 1) else _unfolded)(c, x, weight, w, flip)
     if flip:
         weight = _flipped(c, weight)
     if groups == 1:
@@ -121,7 +122,7 @@ def _as_product(c: Call, x: Value, weight: Value, w: Windows, flip: bool) -> Val
     """
     n = x.shape[0]
     pads, _ = window_pads(*w.all)
-    x = c.pad(x, [(0, 0), (0, 0), *pads])
+    x = c.pad(c.l.to(x, channels_last(4)), [(0, 0), (0, 0), *pads])
     x = c.cut(x, {2 + i: (0, w.out[i] + w.dilation[i] * (w.kernel[i] - 1), 1) for i in range(2)})
     first = 0 if w.kernel[0] > 1 else 1
     second = 1 - first
@@ -131,7 +132,7 @@ def _as_product(c: Call, x: Value, weight: Value, w: Windows, flip: bool) -> Val
         return offsets[::-1] if flip else offsets
 
     copies = [c.slice(x, 2 + first, place, w.out[first]) for place in places(first)]
-    columns = c.concatenate([c.l.to(copy, channels_last(4)) for copy in copies], 1)
+    columns = c.concatenate(copies, 1)
     _, depth, height, width = columns.shape
     rows = c.l.reshape(c.l.permute(columns, (0, 2, 3, 1)), (n * height * width, depth))
     outputs = weight.shape[0]
@@ -145,6 +146,23 @@ def _as_product(c: Call, x: Value, weight: Value, w: Windows, flip: bool) -> Val
         out = part if out is None else c.binary("ADD", out, part, part.shape)
     assert out is not None
     return out
+
+
+def _unfolded(c: Call, x: Value, weight: Value, w: Windows, flip: bool) -> Value:
+    """One copy of the input for each element of the kernel: with strides these are small."""
+    n, outputs = x.shape[0], weight.shape[0]
+    pads, _ = window_pads(*w.all)
+    x = c.pad(c.l.to(x, channels_last(4)), [(0, 0), (0, 0), *pads])
+    copies = []
+    for offset in itertools.product(*(range(k) for k in w.kernel)):
+        place = [i * d for i, d in zip(offset, w.dilation, strict=True)]
+        copies.append(c.cut(x, {2 + i: (place[i], w.out[i], w.stride[i]) for i in range(2)}))
+    columns = c.concatenate(copies, 1)
+    pixels = n * math.prod(w.out)
+    rows = c.l.reshape(c.l.permute(columns, (0, 2, 3, 1)), (pixels, columns.shape[1]))
+    kernel = c.l.reshape(c.l.permute(weight, (0, 2, 3, 1)), (outputs, columns.shape[1]))
+    product = c.matmul(rows, c.l.permute(kernel, (1, 0)), (pixels, outputs))
+    return _image(c, product, (n, *w.out, outputs))
 
 
 def _padded(c: Call, x: Value, w: Windows) -> tuple[Value, int]:
@@ -211,7 +229,12 @@ def _split(c: Call, x: Value, weight: Value, groups: int, one: Callable[[Value, 
 def _transposed(c: Call, x: Value, weight: Value, w: Windows, groups: int) -> Value:
     if groups > 1 and groups != x.shape[1]:
         return _split(c, x, weight, groups, lambda part, kernel: _transposed(c, part, kernel, w, 1))
-    if groups == 1 and max(w.stride) > 1 and max(w.dilation) == 1 and w.kernel != (1, 1):
+    if groups == 1 and w.kernel == (1, 1):  # the product first: the zeros between its results come cheaper
+        x = _pointwise(c, x, c.l.permute(weight, (1, 0, 2, 3)), replace(w, out=w.size, stride=(1, 1)))
+        for axis in range(2):
+            x = _dilate(c, x, 2 + axis, w.stride[axis])
+        return _placed(c, x, x.shape[2:], w)
+    if groups == 1 and max(w.stride) > 1 and max(w.dilation) == 1:
         return _transpose_conv(c, x, weight, w)
     if max(w.stride) > 1:
         for axis in range(2):

@@ -18,7 +18,7 @@ from torch.fx import GraphModule, Node
 from exporters import litert_conv, litert_pool
 from exporters.litert_call import Call, Result
 from exporters.litert_graph import Graph, Model, UnsupportedError, tensor_type
-from exporters.litert_layout import Layouts, Value, plain
+from exporters.litert_layout import Layouts, Value, channels_last, plain
 
 aten = torch.ops.aten
 F32 = torch.float32
@@ -299,7 +299,9 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
     aten.sin.default: _unary("SIN"),
     aten.cos.default: _unary("COS"),
     aten.erf.default: _erf,
-    aten.logical_not.default: _unary("LOGICAL_NOT", "LogicalNotOptions"),
+    **dict.fromkeys(
+        (aten.logical_not.default, aten.bitwise_not.default), _unary("LOGICAL_NOT", "LogicalNotOptions")
+    ),
     aten.gelu.default: lambda c: c.unary(
         "GELU", c[0], "GeluOptions", approximate=c.named("approximate") == "tanh"
     ),
@@ -324,6 +326,20 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
 }
 
 
+# whose results may stay as small as they are where all that read them expand them
+_LAZY = {
+    aten.expand.default,
+    aten.full.default,
+    aten.full_like.default,
+    aten.ones_like.default,
+    aten.ones.default,
+    aten.new_ones.default,
+    aten.zeros_like.default,
+    aten.zeros.default,
+    aten.new_zeros.default,
+}
+
+
 def translate(
     model: Model, name: str, graph_module: GraphModule, inputs: Sequence[str], outputs: Sequence[str]
 ) -> None:
@@ -340,7 +356,10 @@ def translate(
         if node.op == "placeholder":
             shape, dtype = tuple(node.meta["val"].shape), node.meta["val"].dtype
             given.append(graph.tensor(shape, dtype, next(ports)))
-            values[node] = Value(given[-1], shape, plain(len(shape)), dtype)
+            value = Value(given[-1], shape, plain(len(shape)), dtype)
+            if len(shape) in (4, 5) and any(user.op == "call_function" for user in node.users):
+                value = layouts.to(value, channels_last(len(shape)))  # once, and not each piece of it
+            values[node] = value
         elif node.op == "get_attr":
             array = getattr(graph_module, str(node.target)).detach().numpy()
             tensor_type(node.meta["val"].dtype)
@@ -351,6 +370,7 @@ def translate(
             if node.target not in TABLE:
                 raise UnsupportedError(str(node.target))
             values[node] = TABLE[node.target](Call(layouts, node, values))
+            _check_shape(node, values[node])
     (results,) = next(n for n in graph_module.graph.nodes if n.op == "output").args
     made: list[int] = []
     for node, port in zip(results, outputs, strict=True):
@@ -359,8 +379,13 @@ def translate(
             # a port is a tensor of its own: a product with 1 leaves every number as it is
             one = layouts.number(1.0, value.dtype, len(value.shape))
             value = layouts.emit("MUL", [value, one], value.shape, dtype=value.dtype, options="MulOptions")
-        if list(value.shape) != list(node.meta["val"].shape):
-            raise AssertionError(f"{port} came out as {value.shape}, not {list(node.meta['val'].shape)}")
         graph.tensors[value.tensor].name = port.encode()
         made.append(value.tensor)
     model.add(name, graph, given, made)
+
+
+def _check_shape(node: Node, value: Any) -> None:
+    """A wrong shape would end as a file that runs and is wrong."""
+    expected = node.meta["val"]
+    if isinstance(value, Value) and node.target not in _LAZY and value.shape != tuple(expected.shape):
+        raise AssertionError(f"{node.target} came out as {value.shape}, not {tuple(expected.shape)}")
