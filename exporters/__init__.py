@@ -9,7 +9,7 @@ from typing import cast
 from clue_mobile.errors import unknown
 from exporters.base import Exporter
 
-EXPORTERS = {"onnx": "exporters.onnx"}
+EXPORTERS = {"onnx": "exporters.onnx", "litert": "exporters.litert"}
 
 
 def get(name: str) -> Exporter:

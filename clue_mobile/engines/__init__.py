@@ -11,6 +11,7 @@ from pi_runtime.engine import Engine
 # runtime: (module, class, the package that it needs)
 ENGINES = {
     "onnx": ("pi_runtime.onnx_engine", "OnnxEngine", "onnxruntime"),
+    "litert": ("pi_runtime.litert_engine", "LitertEngine", "ai_edge_litert"),
 }
 ELSEWHERE: dict[str, str] = {}  # runtimes that cannot run here, and why
 
