@@ -1,0 +1,406 @@
+"""ATen operators of lowered graphs as operators of Core ML's ML programs: one entry of `TABLE` each.
+
+coremltools' own PyTorch front end knows more operators, but folds and renames what it reads, wants constant
+weights for some, and takes minutes where this takes seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from exporters.coreml_graph import MOST_AXES, Call, UnsupportedError, Var, size_of
+
+aten = torch.ops.aten
+
+# what MIL's rsqrt adds to its argument: the smallest normal number, which changes no other
+_TINY = {"fp32": np.finfo(np.float32).tiny, "fp16": np.float16(6e-8)}
+
+
+def _unary(op: str) -> Callable[[Call], Var]:
+    return lambda c: c.b.add(op, x=c.var(0))
+
+
+def _aligned(c: Call, indices: Sequence[int], kinds: Sequence[str]) -> list[Var]:
+    """Arguments that broadcast to the result. Where that has too many axes, neighbours are joined that either
+    all arguments have in full or the same arguments lack."""
+    values = [c.var(index, kind) for index, kind in zip(indices, kinds, strict=True)]
+    out = list(c.out.shape)
+    if len(out) <= MOST_AXES:
+        return values
+    tensors = [i for i in indices if hasattr(c.argument(i), "meta")]
+    shapes = {i: [1] * (len(out) - len(c.shape(i))) + c.shape(i) for i in tensors}
+    groups: list[list[int]] = []
+    lacking: Any = None
+    for axis, size in enumerate(out):
+        lacks = [shape[axis] != size for shape in shapes.values()]
+        if groups and (size == 1 or lacks == lacking):
+            groups[-1].append(axis)
+        else:
+            groups.append([axis])
+            lacking = lacks
+    if len(groups) > MOST_AXES:
+        raise UnsupportedError(f"{c.node.target} of {len(out)} axes")
+    return [
+        c.b.reshape(value, [math.prod(shapes[i][a] for a in group) for group in groups]) if i in shapes else value
+        for i, value in zip(indices, values, strict=True)
+    ]
+
+
+def _binary(op: str) -> Callable[[Call], Var]:
+    def translate(c: Call) -> Var:
+        kind = c.compared() if c.kind == "bool" else c.kind
+        if kind == "bool":
+            raise UnsupportedError(f"{op} of booleans")
+        x, y = _aligned(c, (0, 1), (kind, kind))
+        return c.b.add(op, x=x, y=_times_alpha(c, y))
+
+    return translate
+
+
+def _times_alpha(c: Call, value: Var) -> Var:
+    """add, sub and rsub carry a factor of their second term."""
+    alpha = c.named("alpha")
+    return value if alpha in (None, 1) else c.b.add("mul", x=value, y=c.b.number(alpha, c.kind))
+
+
+def _logical(op: str) -> Callable[[Call], Var]:
+    def translate(c: Call) -> Var:
+        x, y = _aligned(c, (0, 1), ("bool", "bool"))
+        return c.b.add(op, x=x, y=y)
+
+    return translate
+
+
+def _reduce(op: str) -> Callable[[Call], Var]:
+    def translate(c: Call) -> Var:
+        value, shape = c.var(0), c.shape(0)  # the sum of booleans is their count
+        if not shape:
+            return value
+        given = c.named("dim")
+        given = [given] if isinstance(given, int) else given
+        axes = sorted(axis % len(shape) for axis in given or range(len(shape)))
+        groups: list[list[int]] = []
+        for axis in range(len(shape)):
+            if len(shape) > MOST_AXES and groups and (axis in axes) == (groups[-1][0] in axes):
+                groups[-1].append(axis)
+            else:
+                groups.append([axis])
+        value = c.b.reshape(value, [math.prod(shape[a] for a in group) for group in groups])
+        reduced = [i for i, group in enumerate(groups) if group[0] in axes]
+        keep = bool(c.named("keepdim")) or len(reduced) == len(groups)
+        return c.b.reshape(c.b.add(op, x=value, axes=reduced, keep_dims=keep), c.out.shape)
+
+    return translate
+
+
+def _around(shape: Sequence[int], dim: int) -> tuple[list[int], int]:
+    """The shape and the axis, with the axes around it joined where there are too many."""
+    if len(shape) <= MOST_AXES:
+        return list(shape), dim
+    return [math.prod(shape[:dim]), shape[dim], math.prod(shape[dim + 1 :])], 1
+
+
+def _cut(c: Call, dim: int, start: int, stop: int, step: int = 1) -> Var:
+    shape, axis = _around(c.shape(0), dim)
+    begin, end, stride = [0] * len(shape), list(shape), [1] * len(shape)
+    begin[axis], end[axis], stride[axis] = start, stop, step
+    return c.b.add("slice_by_index", x=c.b.reshape(c.var(0), shape), begin=begin, end=end, stride=stride)
+
+
+def _slice(c: Call) -> Var:
+    dim = c[1] % len(c.shape(0))
+    size = c.shape(0)[dim]
+    start, stop = (min(max(v + size if v < 0 else v, 0), size) for v in (c[2] or 0, size if c[3] is None else c[3]))
+    return _cut(c, dim, start, stop, c[4])
+
+
+def _select(c: Call) -> Var:
+    dim = c[1] % len(c.shape(0))
+    start = c[2] % c.shape(0)[dim]
+    return c.b.reshape(_cut(c, dim, start, start + 1), c.out.shape)
+
+
+def _permute(c: Call) -> Var:
+    rank = len(c.shape(0))
+    return c.b.transpose(c.var(0), c.shape(0), [axis % rank for axis in c[1]])
+
+
+def _transpose(c: Call) -> Var:
+    order = list(range(len(c.shape(0))))
+    if len(order) < 2:
+        return c.var(0)
+    a, b = (0, 1) if c.named("dim0") is None else (c[1], c[2])
+    order[a], order[b] = order[b], order[a]
+    return c.b.transpose(c.var(0), c.shape(0), order)
+
+
+def _expand(c: Call) -> Var:
+    c.few_axes(0)
+    size, shape = size_of(c.out.shape), size_of(c.shape(0))
+    shape = [1] * (len(size) - len(shape)) + shape
+    value = c.b.reshape(c.var(0), shape)
+    reps = [n // m for n, m in zip(size, shape, strict=True)]
+    return value if math.prod(reps) == 1 else c.b.add("tile", x=value, reps=reps)
+
+
+def _cat(c: Call) -> Var:
+    shapes = [list(node.meta["val"].shape) for node in c.argument(0)]
+    dim = (c[1] or 0) % len(shapes[-1])
+    kept = [(v, s) for v, s in zip(c.vars(0), shapes, strict=True) if math.prod(s)]
+    values = [c.b.reshape(value, _around(shape, dim)[0]) for value, shape in kept]
+    if len(values) == 1:
+        return values[0]
+    return c.b.add("concat", values=tuple(values), axis=_around(shapes[-1], dim)[1], interleave=False)
+
+
+def _pad(c: Call) -> Var:
+    c.few_axes(0)
+    if any(size < 0 for size in c[1]):
+        raise UnsupportedError("a pad of less than nothing")
+    before = list(zip(c[1][::2], c[1][1::2], strict=True))[::-1]
+    pads = [0, 0] * (len(c.shape(0)) - len(before)) + [n for pair in before for n in pair]
+    value = c.b.number(c[2] or 0.0, c.kind)
+    return c.b.add("pad", x=c.var(0), pad=pads, mode="constant", constant_val=value)
+
+
+def _flip(c: Call) -> Var:
+    c.few_axes(0)
+    return c.b.add("reverse", x=c.var(0), axes=c[1])
+
+
+def _convolution(c: Call) -> Var:
+    stride, padding, dilation, transposed, _, groups = (c[i] for i in range(3, 9))
+    axes = len(c.shape(0)) - 2
+    if transposed or any(d != 1 for d in dilation):  # coreml_forms spells both otherwise
+        raise UnsupportedError("a transposed or dilated convolution with weights that are no constants")
+    stride, padding = (v * axes if len(v) == 1 else v for v in (stride, padding))
+    y = c.b.add(
+        "conv",
+        x=c.var(0),
+        weight=c.var(1),
+        strides=stride,
+        pad_type="custom",
+        pad=[p for p in padding for _ in range(2)],
+        dilations=[1] * axes,
+        groups=groups,
+    )
+    if c[2] is None:
+        return y
+    bias = c.b.reshape(c.var(2), [1, -1 if not c.shape(2) else c.shape(2)[0], *([1] * axes)])
+    return c.b.add("add", x=y, y=bias)  # the operator takes no bias beside weights that are no constants
+
+
+def _matmul(c: Call) -> Var:
+    c.few_axes(0, 1)
+    return c.b.add("matmul", x=c.var(0), y=c.var(1), transpose_x=False, transpose_y=False)
+
+
+def _addmm(c: Call) -> Var:
+    product = c.b.add("matmul", x=c.var(1), y=c.var(2), transpose_x=False, transpose_y=False)
+    beta, alpha = c[3], c[4]
+    if alpha != 1:
+        product = c.b.add("mul", x=product, y=c.b.number(alpha, c.kind))
+    term = c.var(0) if beta == 1 else c.b.add("mul", x=c.var(0), y=c.b.number(beta, c.kind))
+    return c.b.add("add", x=product, y=term)
+
+
+def _window(c: Call) -> tuple[list[int], list[int], list[int]]:
+    """kernel, stride and padding of a pooling operator, one number an axis."""
+    axes = 3 if "3d" in str(c.node.target) else 2
+    if len(c.shape(0)) != axes + 2:
+        raise UnsupportedError(f"{c.node.target} of a single image")
+    kernel, stride, padding = (v * axes if len(v) == 1 else v for v in (c[1], c[2] or c[1], c[3]))
+    return kernel, stride, padding
+
+
+def _max_pool(c: Call) -> Var:
+    kernel, stride, padding = _window(c)
+    if any(d != 1 for d in c[4]):
+        raise UnsupportedError("max pooling with dilation")
+    # to just where PyTorch's windows end, whichever way it rounds their number
+    axes = zip(c.out.shape[2:], c.shape(0)[2:], kernel, stride, padding, strict=True)
+    pads = [n for o, size, k, s, p in axes for n in (p, max((o - 1) * s + k - size - p, 0))]
+    y = c.b.add(
+        "max_pool", x=c.var(0), kernel_sizes=kernel, strides=stride, pad_type="custom", pad=pads, ceil_mode=False
+    )
+    if list(y.shape) != list(c.out.shape):
+        raise UnsupportedError(f"max pooling of {c.shape(0)} by {kernel}, stride {stride}, padding {padding}")
+    return y
+
+
+def _avg_pool(c: Call) -> Var:
+    kernel, stride, padding = _window(c)
+    if c[4] or c[6] is not None:
+        raise UnsupportedError("average pooling with divisor_override or ceil_mode")
+    return c.b.add(
+        "avg_pool",
+        x=c.var(0),
+        kernel_sizes=kernel,
+        strides=stride,
+        pad_type="custom",
+        pad=[p for p in padding for _ in range(2)],
+        exclude_padding_from_average=not c[5],
+        ceil_mode=False,
+    )
+
+
+def _layer_norm(c: Call) -> tuple[Var, Var, Var]:
+    c.few_axes(0)
+    x, add = c.var(0), c.b.add
+    axes = list(range(len(c.shape(0)) - len(c[1]), len(c.shape(0))))
+    mean = add("reduce_mean", x=x, axes=axes, keep_dims=True)
+    centred = add("sub", x=x, y=mean)
+    variance = add("reduce_mean", x=add("mul", x=centred, y=centred), axes=axes, keep_dims=True)
+    scale = add("rsqrt", x=add("add", x=variance, y=c.b.number(c[4], c.kind)), epsilon=_TINY[c.kind])
+    y = add("mul", x=centred, y=scale)
+    if c[2] is not None:
+        y = add("mul", x=y, y=c.var(2))
+    return (add("add", x=y, y=c.var(3)) if c[3] is not None else y), mean, scale
+
+
+def _softmax(c: Call) -> Var:
+    c.few_axes(0)
+    return c.b.add("softmax", x=c.var(0), axis=c[1] % max(len(c.shape(0)), 1))
+
+
+def _log_softmax(c: Call) -> Var:
+    """Spelled out: it is not said that Core ML's own logarithm of a sum of exponentials is a stable one."""
+    c.few_axes(0)
+    axes, add = [c[1] % max(len(c.shape(0)), 1)], c.b.add
+    x = c.var(0)
+    z = add("sub", x=x, y=add("reduce_max", x=x, axes=axes, keep_dims=True))
+    total = add("reduce_sum", x=add("exp", x=z), axes=axes, keep_dims=True)
+    return add("sub", x=z, y=add("log", x=total))
+
+
+def _clamp(low: int | None, high: int | None) -> Callable[[Call], Var]:
+    def translate(c: Call) -> Var:
+        value = c.var(0)
+        for op, index in (("maximum", low), ("minimum", high)):
+            if index is not None and c[index] is not None:
+                value = c.b.add(op, x=value, y=c.var(index))
+        return value
+
+    return translate
+
+
+def _fill(index: int | None, value: float = 0.0) -> Callable[[Call], Var]:
+    def translate(c: Call) -> Var:
+        c.few_axes()
+        return c.b.filled(value if index is None else c[index], c.out.shape, c.kind)
+
+    return translate
+
+
+def _power(c: Call) -> Var:
+    if c[1] == 2:
+        base = c.var(0)
+        return c.b.add("mul", x=base, y=base)
+    return c.b.add("pow", x=c.var(0), y=c.var(1))
+
+
+def _rsub(c: Call) -> Var:
+    return c.b.add("sub", x=c.var(1), y=_times_alpha(c, c.var(0)))
+
+
+def _where(c: Call) -> Var:
+    # the operator's result has the shape of its two values, whatever that of the condition
+    cond, a, b = _aligned(c, (0, 1, 2), ("bool", c.kind, c.kind))
+    if len(c.out.shape) <= MOST_AXES and size_of(c.out.shape) not in (list(a.shape), list(b.shape)):
+        a = c.b.add("add", x=a, y=c.b.filled(0, c.out.shape, c.kind))
+    return c.b.add("select", cond=cond, a=a, b=b)
+
+
+def _embedding(c: Call) -> Var:
+    return c.b.add("gather", x=c.var(0), indices=c.same(1), axis=0)
+
+
+def _index_select(c: Call) -> Var:
+    c.few_axes(0)
+    return c.b.add("gather", x=c.var(0), indices=c.same(2), axis=c[1] % len(c.shape(0)))
+
+
+TABLE: dict[Any, Callable[[Call], Any]] = {
+    **dict.fromkeys(
+        (
+            aten.reshape.default,
+            aten.view.default,
+            aten.unsqueeze.default,
+            aten.squeeze.dim,
+            aten.squeeze.dims,
+        ),
+        lambda c: c.b.reshape(c.var(0), c.out.shape),
+    ),
+    aten.permute.default: _permute,
+    **dict.fromkeys((aten.transpose.int, aten.t.default), _transpose),
+    aten.slice.Tensor: _slice,
+    aten.select.int: _select,
+    aten.expand.default: _expand,
+    aten.cat.default: _cat,
+    aten.constant_pad_nd.default: _pad,
+    aten.flip.default: _flip,
+    aten.convolution.default: _convolution,
+    **dict.fromkeys((aten.mm.default, aten.bmm.default, aten.matmul.default), _matmul),
+    aten.addmm.default: _addmm,
+    **dict.fromkeys((aten.add.Tensor, aten.add.Scalar), _binary("add")),
+    **dict.fromkeys((aten.sub.Tensor, aten.sub.Scalar), _binary("sub")),
+    **dict.fromkeys((aten.mul.Tensor, aten.mul.Scalar), _binary("mul")),
+    **dict.fromkeys((aten.div.Tensor, aten.div.Scalar), _binary("real_div")),
+    aten.rsub.Scalar: _rsub,
+    aten.maximum.default: _binary("maximum"),
+    aten.minimum.default: _binary("minimum"),
+    **dict.fromkeys((aten.gt.Scalar, aten.gt.Tensor), _binary("greater")),
+    **dict.fromkeys((aten.ge.Scalar, aten.ge.Tensor), _binary("greater_equal")),
+    **dict.fromkeys((aten.lt.Scalar, aten.lt.Tensor), _binary("less")),
+    **dict.fromkeys((aten.le.Scalar, aten.le.Tensor), _binary("less_equal")),
+    **dict.fromkeys((aten.eq.Scalar, aten.eq.Tensor), _binary("equal")),
+    **dict.fromkeys((aten.ne.Scalar, aten.ne.Tensor), _binary("not_equal")),
+    aten.logical_and.default: _logical("logical_and"),
+    aten.logical_or.default: _logical("logical_or"),
+    aten.logical_not.default: lambda c: c.b.add("logical_not", x=c.var(0, "bool")),
+    aten.where.self: _where,
+    aten._to_copy.default: lambda c: c.var(0),
+    aten.relu.default: _unary("relu"),
+    aten.sign.default: _unary("sign"),
+    aten.exp.default: _unary("exp"),
+    aten.log.default: _unary("log"),
+    aten.sqrt.default: _unary("sqrt"),
+    aten.rsqrt.default: lambda c: c.b.add("rsqrt", x=c.var(0), epsilon=_TINY[c.kind]),
+    aten.reciprocal.default: lambda c: c.b.add("real_div", x=c.b.number(1.0, c.kind), y=c.var(0)),
+    aten.neg.default: lambda c: c.b.add("mul", x=c.var(0), y=c.b.number(-1.0, c.kind)),
+    aten.abs.default: _unary("abs"),
+    aten.tanh.default: _unary("tanh"),
+    aten.sigmoid.default: _unary("sigmoid"),
+    aten.erf.default: _unary("erf"),
+    aten.sin.default: _unary("sin"),
+    aten.cos.default: _unary("cos"),
+    aten.floor.default: _unary("floor"),
+    aten.ceil.default: _unary("ceil"),
+    aten.gelu.default: lambda c: c.b.add(
+        "gelu", x=c.var(0), mode="EXACT" if c[1] == "none" else "TANH_APPROXIMATION"
+    ),
+    aten.pow.Tensor_Scalar: _power,
+    aten.clamp_min.default: _clamp(1, None),
+    aten.clamp_max.default: _clamp(None, 1),
+    aten.clamp.default: _clamp(1, 2),
+    **dict.fromkeys((aten.sum.dim_IntList, aten.sum.default), _reduce("reduce_sum")),
+    **dict.fromkeys((aten.mean.dim, aten.mean.default), _reduce("reduce_mean")),
+    aten.amax.default: _reduce("reduce_max"),
+    aten.amin.default: _reduce("reduce_min"),
+    aten._softmax.default: _softmax,
+    aten._log_softmax.default: _log_softmax,
+    **dict.fromkeys((aten.max_pool2d.default, aten.max_pool3d.default), _max_pool),
+    **dict.fromkeys((aten.avg_pool2d.default, aten.avg_pool3d.default), _avg_pool),
+    aten.native_layer_norm.default: _layer_norm,
+    aten.embedding.default: _embedding,
+    aten.index_select.default: _index_select,
+    aten.scalar_tensor.default: _fill(0),
+    **dict.fromkeys((aten.full.default, aten.full_like.default), _fill(1)),
+    **dict.fromkeys((aten.ones_like.default, aten.ones.default), _fill(None, 1.0)),
+    **dict.fromkeys((aten.zeros_like.default, aten.zeros.default, aten.new_zeros.default), _fill(None, 0.0)),
+}
