@@ -49,7 +49,7 @@ def convert(programs: Sequence[Traced], source: Source, tell: Tell) -> Converted
 
 
 def spelled(traced: Traced) -> GraphModule:
-    """The graph with operators that `coreml_ops.TABLE` lacks in PyTorch's own simpler terms, where it has some."""
+    """The graph with operators that `coreml_ops.TABLE` lacks in PyTorch's own simpler terms, if any."""
     missing = {
         node.target
         for node in traced.graph.graph.nodes
@@ -81,8 +81,7 @@ def package(
     half: compute with float16 what depends on the images. Raises ClueError naming the program and the
     operator that Core ML lacks.
     """
-    from coremltools.converters.mil.mil import Builder as builder
-
+    builder = coremltools.converters.mil.mil.Builder
     builder.name_count.clear()  # or names would depend on what was converted before
     functions = {}
     for name, (program, graph) in graphs.items():
@@ -97,8 +96,7 @@ def package(
 
 
 def _function(mb: Any, program: Program, graph: GraphModule, minimum: str, half: bool) -> Any:
-    from coremltools.converters.mil.mil import Function, types
-
+    mil = coremltools.converters.mil.mil
     names = [port.name for port in (*program.inputs, *program.outputs)]
     prefix = "v"
     while any(name.startswith(prefix) for name in names):
@@ -107,10 +105,10 @@ def _function(mb: Any, program: Program, graph: GraphModule, minimum: str, half:
         if len(port.shape) > MOST_AXES:
             raise UnsupportedError(f"{port.name} has {len(port.shape)} axes, and {MOST_AXES} are the most")
     given = {
-        port.name: mb.placeholder(size_of(port.shape), dtype=types.fp32, name=port.name)
+        port.name: mb.placeholder(size_of(port.shape), dtype=mil.types.fp32, name=port.name)
         for port in program.inputs
     }
-    with Function(given, opset_version=getattr(coremltools.target, minimum)) as function:
+    with mil.Function(given, opset_version=getattr(coremltools.target, minimum)) as function:
         build = Builder(mb, prefix)
         inputs = [function.inputs[port.name] for port in program.inputs]
         results = translate(build, program, graph, inputs, half)
@@ -140,9 +138,7 @@ def translate(
     placeholders = [node for node in nodes if node.op == "placeholder"]
     values: dict[Node, Any] = dict(zip(placeholders, inputs, strict=True))
     halves = {
-        node
-        for node, port in zip(placeholders, program.inputs, strict=True)
-        if half and port.role == "batch"
+        node for node, port in zip(placeholders, program.inputs, strict=True) if half and port.role == "batch"
     }
     for node in nodes:
         if halves.intersection(node.all_input_nodes):
@@ -151,7 +147,7 @@ def translate(
             values[node] = _constant(build, getattr(graph, str(node.target)))
         elif node.op == "call_function" and node.target is operator.getitem:
             values[node] = values[node.args[0]][node.args[1]]
-        elif node.op == "call_function":
+        elif node.op == "call_function" and coreml_ops.turned(node) is None:
             if node.target not in coreml_ops.TABLE:
                 raise UnsupportedError(f"the operator {node.target} has no Core ML form")
             values[node] = coreml_ops.TABLE[node.target](Call(build, node, values, node in halves))
@@ -171,6 +167,5 @@ def _check(node: Node, value: Any) -> None:
     if isinstance(expected, (tuple, list)):
         expected, found = expected[0], value[0]
     if len(expected.shape) <= MOST_AXES and list(found.shape) != size_of(expected.shape):
-        raise UnsupportedError(
-            f"the operator {node.target} gives {list(expected.shape)} in PyTorch and {list(found.shape)} in Core ML"
-        )
+        shapes = f"{list(expected.shape)} in PyTorch and {list(found.shape)} in Core ML"
+        raise UnsupportedError(f"the operator {node.target} gives {shapes}")

@@ -65,7 +65,7 @@ def _with_bias(y: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _turned(weight: Tensor, groups: int) -> Tensor:
-    """A transposed convolution's weight [C, O / groups, *kernel] as a plain one's [O, C / groups, *kernel]."""
+    """A transposed convolution's weight [C, O / groups, ...] as a plain one's [O, C / groups, ...]."""
     channels, group_out, *kernel = weight.shape
     apart = weight.reshape(groups, channels // groups, group_out, -1).transpose(1, 2)
     turned = apart.reshape(groups * group_out, channels // groups, *kernel)

@@ -15,6 +15,10 @@ import numpy as np
 import torch
 from torch.fx import Node
 
+from exporters import coreml_load
+
+coremltools = coreml_load.coremltools()
+
 Var = Any  # a value of coremltools' builder
 MOST_AXES = 5
 
@@ -124,9 +128,7 @@ class Builder:
 
 def kind_of_var(value: Var) -> str:
     """MIL's name of the type of a value of the builder."""
-    from coremltools.converters.mil.mil import types
-
-    return str(types.builtin_to_string(value.dtype))
+    return str(coremltools.converters.mil.mil.types.builtin_to_string(value.dtype))
 
 
 class Call:
@@ -191,6 +193,10 @@ class Call:
         if isinstance(value, Node):
             return self.b.cast(self._values[value], kind)
         return self.b.number(value, kind)
+
+    def of(self, node: Node, kind: str | None = None) -> Var:
+        """The value of another node as one of `kind` (the result's)."""
+        return self._var(node, kind or self.kind)
 
     def same(self, index: int) -> Var:
         """The tensor argument `index` in its own type."""

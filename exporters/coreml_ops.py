@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.fx import Node
 
 from exporters.coreml_graph import MOST_AXES, Call, UnsupportedError, Var, size_of
 
 aten = torch.ops.aten
+
+_PRODUCTS = {aten.mm.default, aten.bmm.default, aten.addmm.default}
 
 # what MIL's rsqrt adds to its argument: the smallest normal number, which changes no other
 _TINY = {"fp32": np.finfo(np.float32).tiny, "fp16": np.float16(6e-8)}
@@ -32,7 +35,7 @@ def _aligned(c: Call, indices: Sequence[int], kinds: Sequence[str]) -> list[Var]
     out = list(c.out.shape)
     if len(out) <= MOST_AXES:
         return values
-    tensors = [i for i in indices if hasattr(c.argument(i), "meta")]
+    tensors = [i for i in indices if isinstance(c.argument(i), Node)]
     shapes = {i: [1] * (len(out) - len(c.shape(i))) + c.shape(i) for i in tensors}
     groups: list[list[int]] = []
     lacking: Any = None
@@ -45,8 +48,9 @@ def _aligned(c: Call, indices: Sequence[int], kinds: Sequence[str]) -> list[Var]
             lacking = lacks
     if len(groups) > MOST_AXES:
         raise UnsupportedError(f"{c.node.target} of {len(out)} axes")
+    merged = {i: [math.prod(shape[a] for a in group) for group in groups] for i, shape in shapes.items()}
     return [
-        c.b.reshape(value, [math.prod(shapes[i][a] for a in group) for group in groups]) if i in shapes else value
+        c.b.reshape(value, merged[i]) if i in merged else value
         for i, value in zip(indices, values, strict=True)
     ]
 
@@ -115,7 +119,8 @@ def _cut(c: Call, dim: int, start: int, stop: int, step: int = 1) -> Var:
 def _slice(c: Call) -> Var:
     dim = c[1] % len(c.shape(0))
     size = c.shape(0)[dim]
-    start, stop = (min(max(v + size if v < 0 else v, 0), size) for v in (c[2] or 0, size if c[3] is None else c[3]))
+    ends = c[2] or 0, size if c[3] is None else c[3]
+    start, stop = (min(max(end + size if end < 0 else end, 0), size) for end in ends)
     return _cut(c, dim, start, stop, c[4])
 
 
@@ -195,13 +200,26 @@ def _convolution(c: Call) -> Var:
     return c.b.add("add", x=y, y=bias)  # the operator takes no bias beside weights that are no constants
 
 
-def _matmul(c: Call) -> Var:
-    c.few_axes(0, 1)
-    return c.b.add("matmul", x=c.var(0), y=c.var(1), transpose_x=False, transpose_y=False)
+def turned(node: Any) -> Node | None:
+    """The matrices whose transpose `node` is, where only products read it: they have a flag for that."""
+    if not isinstance(node, Node) or node.target is not aten.permute.default:
+        return None
+    order = list(range(len(node.meta["val"].shape)))
+    order[-2:] = order[:-3:-1]
+    products = all(user.target in _PRODUCTS for user in node.users)
+    return node.args[0] if products and len(order) <= MOST_AXES and node.args[1] == order else None
+
+
+def _product(c: Call, x: int, y: int) -> Var:
+    c.few_axes(x, y)
+    sources = {key: (index, turned(c.argument(index))) for key, index in (("x", x), ("y", y))}
+    given = {key: c.of(source) if source else c.var(index) for key, (index, source) in sources.items()}
+    flags = {f"transpose_{key}": source is not None for key, (_, source) in sources.items()}
+    return c.b.add("matmul", **given, **flags)
 
 
 def _addmm(c: Call) -> Var:
-    product = c.b.add("matmul", x=c.var(1), y=c.var(2), transpose_x=False, transpose_y=False)
+    product = _product(c, 1, 2)
     beta, alpha = c[3], c[4]
     if alpha != 1:
         product = c.b.add("mul", x=product, y=c.b.number(alpha, c.kind))
@@ -226,7 +244,13 @@ def _max_pool(c: Call) -> Var:
     axes = zip(c.out.shape[2:], c.shape(0)[2:], kernel, stride, padding, strict=True)
     pads = [n for o, size, k, s, p in axes for n in (p, max((o - 1) * s + k - size - p, 0))]
     y = c.b.add(
-        "max_pool", x=c.var(0), kernel_sizes=kernel, strides=stride, pad_type="custom", pad=pads, ceil_mode=False
+        "max_pool",
+        x=c.var(0),
+        kernel_sizes=kernel,
+        strides=stride,
+        pad_type="custom",
+        pad=pads,
+        ceil_mode=False,
     )
     if list(y.shape) != list(c.out.shape):
         raise UnsupportedError(f"max pooling of {c.shape(0)} by {kernel}, stride {stride}, padding {padding}")
@@ -235,9 +259,9 @@ def _max_pool(c: Call) -> Var:
 
 def _avg_pool(c: Call) -> Var:
     kernel, stride, padding = _window(c)
-    if c[4] or c[6] is not None:
-        raise UnsupportedError("average pooling with divisor_override or ceil_mode")
-    return c.b.add(
+    if c[6] is not None:
+        raise UnsupportedError("average pooling with divisor_override")
+    y = c.b.add(
         "avg_pool",
         x=c.var(0),
         kernel_sizes=kernel,
@@ -247,6 +271,9 @@ def _avg_pool(c: Call) -> Var:
         exclude_padding_from_average=not c[5],
         ceil_mode=False,
     )
+    if list(y.shape) != list(c.out.shape):
+        raise UnsupportedError(f"average pooling with ceil_mode of {c.shape(0)} by {kernel}, stride {stride}")
+    return y
 
 
 def _layer_norm(c: Call) -> tuple[Var, Var, Var]:
@@ -325,6 +352,15 @@ def _index_select(c: Call) -> Var:
     return c.b.add("gather", x=c.var(0), indices=c.same(2), axis=c[1] % len(c.shape(0)))
 
 
+def _index(c: Call) -> Var:
+    """One tensor of indices, which counts along one axis."""
+    c.few_axes(0)
+    places = [axis for axis, index in enumerate(c[1]) if index is not None]
+    if len(places) != 1 or c[1][places[0]].meta["val"].dtype == torch.bool:
+        raise UnsupportedError("an index by several tensors or by a mask")
+    return c.b.add("gather", x=c.var(0), indices=c.of(c[1][places[0]], "int32"), axis=places[0])
+
+
 TABLE: dict[Any, Callable[[Call], Any]] = {
     **dict.fromkeys(
         (
@@ -345,7 +381,7 @@ TABLE: dict[Any, Callable[[Call], Any]] = {
     aten.constant_pad_nd.default: _pad,
     aten.flip.default: _flip,
     aten.convolution.default: _convolution,
-    **dict.fromkeys((aten.mm.default, aten.bmm.default, aten.matmul.default), _matmul),
+    **dict.fromkeys((aten.mm.default, aten.bmm.default, aten.matmul.default), lambda c: _product(c, 0, 1)),
     aten.addmm.default: _addmm,
     **dict.fromkeys((aten.add.Tensor, aten.add.Scalar), _binary("add")),
     **dict.fromkeys((aten.sub.Tensor, aten.sub.Scalar), _binary("sub")),
@@ -399,6 +435,7 @@ TABLE: dict[Any, Callable[[Call], Any]] = {
     aten.native_layer_norm.default: _layer_norm,
     aten.embedding.default: _embedding,
     aten.index_select.default: _index_select,
+    aten.index.Tensor: _index,
     aten.scalar_tensor.default: _fill(0),
     **dict.fromkeys((aten.full.default, aten.full_like.default), _fill(1)),
     **dict.fromkeys((aten.ones_like.default, aten.ones.default), _fill(None, 1.0)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,6 @@ from exporters import coreml_load
 
 coremltools = coreml_load.coremltools()
 
-_DATE = "com.github.apple.coremltools.conversion_date"
 _AUTHOR = "com.apple.CoreML"
 _NAMES = uuid.UUID("6f1c0c3e-0d0c-5d6f-9a53-2f1d9c2a7b11")  # any: the identifiers only have to differ
 
@@ -23,33 +23,23 @@ def write(functions: Mapping[str, Any], minimum: str, folder: str) -> dict[str, 
     minimum: the system to run on, as coremltools calls it; more than one function needs iOS 18, and the
     first is the default.
     """
-    from coremltools.converters.mil import mil
-
-    program = mil.Program()
+    mil = coremltools.converters.mil
+    program = mil.mil.Program()
     for name, function in functions.items():
         program.add_function(name, function)
-    program.skip_all_passes = True  # nothing is left to fold, and they take longer than all the rest
     program.default_function_name = next(iter(functions))
     program.export_as_multifunction = len(functions) > 1
-    with coreml_load.quiet():
-        model = coremltools.convert(
-            program,
-            source="milinternal",
-            convert_to="mlprogram",
-            minimum_deployment_target=getattr(coremltools.target, minimum),
-            compute_precision=coremltools.precision.FLOAT32,
-            compute_units=coremltools.ComputeUnit.CPU_ONLY,
-            pass_pipeline=coremltools.PassPipeline.EMPTY,
-            skip_model_load=True,  # which only macOS can do
-        )
-    spec = model.get_spec()
-    spec.description.metadata.userDefined.pop(_DATE, None)
+    version = getattr(coremltools.target, minimum).value
+    with coreml_load.quiet(), tempfile.TemporaryDirectory() as weights:
+        # what coremltools.convert ends in, without its passes (nothing is left to fold) and its bookkeeping,
+        # which take longer than all the rest
+        spec = mil.backend.mil.load.load(program, weights, specification_version=version)
+        blobs = {path.name: path.read_bytes() for path in sorted(Path(weights).iterdir())}
+    spec.description.metadata.userDefined["com.github.apple.coremltools.version"] = coremltools.__version__
     inside = {"com.apple.CoreML/model.mlmodel": spec.SerializeToString(deterministic=True)}
-    if model.weights_dir is not None:
-        for path in sorted(Path(model.weights_dir).iterdir()):
-            inside[f"com.apple.CoreML/weights/{path.name}"] = path.read_bytes()
+    inside |= {f"com.apple.CoreML/weights/{name}": data for name, data in blobs.items()}
     files = {f"{folder}/Data/{path}": data for path, data in inside.items()}
-    files[f"{folder}/Manifest.json"] = _manifest(folder, any("/weights/" in path for path in inside))
+    files[f"{folder}/Manifest.json"] = _manifest(folder, bool(blobs))
     return files
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mil_operators import OPERATORS, Array, RefusedError, need
 
 from exporters.coreml_load import coremltools
-from mil_operators import OPERATORS, Array, RefusedError, need
 
 coremltools()
 from coremltools.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2  # noqa: E402
@@ -74,7 +74,7 @@ class Package:
         return _described(self.functions[function].output)
 
     def run(self, inputs: Mapping[str, Array], function: str = "main") -> dict[str, Array]:
-        """The outputs by name. Raises RefusedError for whatever is unknown here or against the documentation."""
+        """The outputs by name. Raises RefusedError for what is unknown here or against the documentation."""
         stored, block = self.mil.functions[function], self._block(function)
         described = self.inputs(function)
         declared = {value.name: _declared(value.type) for value in stored.inputs}

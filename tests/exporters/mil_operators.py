@@ -208,7 +208,9 @@ def avg_pool(
     need(pad_type == "custom" and not ceil_mode, f"pooling padded {pad_type}, ceil mode {ceil_mode}")
     total = _windows(x, kernel_sizes, strides, pad, 0.0).sum(-1)
     counted = np.ones_like(x)
-    count = _windows(counted, kernel_sizes, strides, pad, 0.0 if exclude_padding_from_average else 1.0).sum(-1)
+    count = _windows(counted, kernel_sizes, strides, pad, 0.0 if exclude_padding_from_average else 1.0).sum(
+        -1
+    )
     return (total / count).numpy()
 
 
