@@ -13,7 +13,7 @@ from clue_mobile.errors import ClueError
 from clue_mobile.lowering import lower
 from clue_mobile.plan import Program
 from clue_mobile.programs import Traced, example_inputs
-from exporters import coreml_forms, coreml_load, coreml_ops, coreml_package
+from exporters import coreml_forms, coreml_layers, coreml_load, coreml_ops, coreml_package
 from exporters.base import Converted, Source, Tell
 from exporters.coreml_graph import MOST_AXES, Builder, Call, UnsupportedError, size_of
 
@@ -147,7 +147,7 @@ def translate(
             values[node] = _constant(build, getattr(graph, str(node.target)))
         elif node.op == "call_function" and node.target is operator.getitem:
             values[node] = values[node.args[0]][node.args[1]]
-        elif node.op == "call_function" and coreml_ops.turned(node) is None:
+        elif node.op == "call_function" and coreml_layers.turned(node) is None:
             if node.target not in coreml_ops.TABLE:
                 raise UnsupportedError(f"the operator {node.target} has no Core ML form")
             values[node] = coreml_ops.TABLE[node.target](Call(build, node, values, node in halves))

@@ -71,8 +71,8 @@ class Builder:
 
     def constant(self, value: Any) -> Var:
         """A constant: text, a number, or an array of float32, float16, int32 or bool."""
-        if isinstance(value, str):
-            key: Any = value
+        if isinstance(value, (str, bool)):  # numpy's own booleans trip coremltools' folding of reductions
+            key: Any = (type(value), value)
         else:
             value = np.asarray(value, np.int32 if type(value) is int else None)
             if value.dtype == np.float64:
@@ -116,14 +116,25 @@ class Builder:
                 runs[-1].append(axis)
             else:
                 runs.append([axis])
-        first = sorted(run[0] for run in runs)
-        if len(runs) > MOST_AXES:
-            raise UnsupportedError(f"a permutation of {len(runs)} axes")
         if len(shape) > MOST_AXES:
+            first = sorted(run[0] for run in runs)
             by_first = {run[0]: math.prod(shape[axis] for axis in run) for run in runs}
-            value = self.reshape(value, [by_first[axis] for axis in first])
-            order = [first.index(run[0]) for run in runs]
-        return self.add("transpose", x=value, perm=list(order))
+            shape, order = [by_first[axis] for axis in first], [first.index(run[0]) for run in runs]
+        if len(shape) > MOST_AXES:
+            return self._one_after_another(value, shape, order)
+        return self.add("transpose", x=self.reshape(value, shape), perm=list(order))
+
+    def _one_after_another(self, value: Var, shape: Sequence[int], order: Sequence[int]) -> Var:
+        """Brings one axis after the other to its place, which takes four axes however many there are."""
+        axes = list(range(len(shape)))
+        for place, axis in enumerate(order):
+            at = axes.index(axis)
+            parts = [axes[:place], axes[place:at], axes[at : at + 1], axes[at + 1 :]]
+            if at != place:
+                value = self.reshape(value, [math.prod(shape[a] for a in part) for part in parts])
+                value = self.add("transpose", x=value, perm=[0, 2, 1, 3])
+                axes = [*parts[0], axis, *parts[1], *parts[3]]
+        return value
 
 
 def kind_of_var(value: Var) -> str:

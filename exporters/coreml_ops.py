@@ -10,18 +10,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch.fx import Node
 
+from exporters import coreml_layers as layers
 from exporters.coreml_graph import MOST_AXES, Call, UnsupportedError, Var, size_of
 
 aten = torch.ops.aten
-
-_PRODUCTS = {aten.mm.default, aten.bmm.default, aten.addmm.default}
-
-# what MIL's rsqrt adds to its argument: the smallest normal number, which changes no other
-_TINY = {"fp32": np.finfo(np.float32).tiny, "fp16": np.float16(6e-8)}
 
 
 def _unary(op: str) -> Callable[[Call], Var]:
@@ -163,6 +158,12 @@ def _cat(c: Call) -> Var:
     return c.b.add("concat", values=tuple(values), axis=_around(shapes[-1], dim)[1], interleave=False)
 
 
+def _repeat(c: Call) -> Var:
+    c.few_axes(0)
+    shape = [1] * (len(c[1]) - len(c.shape(0))) + c.shape(0)
+    return c.b.add("tile", x=c.b.reshape(c.var(0), shape), reps=c[1])
+
+
 def _pad(c: Call) -> Var:
     c.few_axes(0)
     if any(size < 0 for size in c[1]):
@@ -176,133 +177,6 @@ def _pad(c: Call) -> Var:
 def _flip(c: Call) -> Var:
     c.few_axes(0)
     return c.b.add("reverse", x=c.var(0), axes=c[1])
-
-
-def _convolution(c: Call) -> Var:
-    stride, padding, dilation, transposed, _, groups = (c[i] for i in range(3, 9))
-    axes = len(c.shape(0)) - 2
-    if transposed or any(d != 1 for d in dilation):  # coreml_forms spells both otherwise
-        raise UnsupportedError("a transposed or dilated convolution with weights that are no constants")
-    stride, padding = (v * axes if len(v) == 1 else v for v in (stride, padding))
-    y = c.b.add(
-        "conv",
-        x=c.var(0),
-        weight=c.var(1),
-        strides=stride,
-        pad_type="custom",
-        pad=[p for p in padding for _ in range(2)],
-        dilations=[1] * axes,
-        groups=groups,
-    )
-    if c[2] is None:
-        return y
-    bias = c.b.reshape(c.var(2), [1, -1 if not c.shape(2) else c.shape(2)[0], *([1] * axes)])
-    return c.b.add("add", x=y, y=bias)  # the operator takes no bias beside weights that are no constants
-
-
-def turned(node: Any) -> Node | None:
-    """The matrices whose transpose `node` is, where only products read it: they have a flag for that."""
-    if not isinstance(node, Node) or node.target is not aten.permute.default:
-        return None
-    order = list(range(len(node.meta["val"].shape)))
-    order[-2:] = order[:-3:-1]
-    products = all(user.target in _PRODUCTS for user in node.users)
-    return node.args[0] if products and len(order) <= MOST_AXES and node.args[1] == order else None
-
-
-def _product(c: Call, x: int, y: int) -> Var:
-    c.few_axes(x, y)
-    sources = {key: (index, turned(c.argument(index))) for key, index in (("x", x), ("y", y))}
-    given = {key: c.of(source) if source else c.var(index) for key, (index, source) in sources.items()}
-    flags = {f"transpose_{key}": source is not None for key, (_, source) in sources.items()}
-    return c.b.add("matmul", **given, **flags)
-
-
-def _addmm(c: Call) -> Var:
-    product = _product(c, 1, 2)
-    beta, alpha = c[3], c[4]
-    if alpha != 1:
-        product = c.b.add("mul", x=product, y=c.b.number(alpha, c.kind))
-    term = c.var(0) if beta == 1 else c.b.add("mul", x=c.var(0), y=c.b.number(beta, c.kind))
-    return c.b.add("add", x=product, y=term)
-
-
-def _window(c: Call) -> tuple[list[int], list[int], list[int]]:
-    """kernel, stride and padding of a pooling operator, one number an axis."""
-    axes = 3 if "3d" in str(c.node.target) else 2
-    if len(c.shape(0)) != axes + 2:
-        raise UnsupportedError(f"{c.node.target} of a single image")
-    kernel, stride, padding = (v * axes if len(v) == 1 else v for v in (c[1], c[2] or c[1], c[3]))
-    return kernel, stride, padding
-
-
-def _max_pool(c: Call) -> Var:
-    kernel, stride, padding = _window(c)
-    if any(d != 1 for d in c[4]):
-        raise UnsupportedError("max pooling with dilation")
-    # to just where PyTorch's windows end, whichever way it rounds their number
-    axes = zip(c.out.shape[2:], c.shape(0)[2:], kernel, stride, padding, strict=True)
-    pads = [n for o, size, k, s, p in axes for n in (p, max((o - 1) * s + k - size - p, 0))]
-    y = c.b.add(
-        "max_pool",
-        x=c.var(0),
-        kernel_sizes=kernel,
-        strides=stride,
-        pad_type="custom",
-        pad=pads,
-        ceil_mode=False,
-    )
-    if list(y.shape) != list(c.out.shape):
-        raise UnsupportedError(f"max pooling of {c.shape(0)} by {kernel}, stride {stride}, padding {padding}")
-    return y
-
-
-def _avg_pool(c: Call) -> Var:
-    kernel, stride, padding = _window(c)
-    if c[6] is not None:
-        raise UnsupportedError("average pooling with divisor_override")
-    y = c.b.add(
-        "avg_pool",
-        x=c.var(0),
-        kernel_sizes=kernel,
-        strides=stride,
-        pad_type="custom",
-        pad=[p for p in padding for _ in range(2)],
-        exclude_padding_from_average=not c[5],
-        ceil_mode=False,
-    )
-    if list(y.shape) != list(c.out.shape):
-        raise UnsupportedError(f"average pooling with ceil_mode of {c.shape(0)} by {kernel}, stride {stride}")
-    return y
-
-
-def _layer_norm(c: Call) -> tuple[Var, Var, Var]:
-    c.few_axes(0)
-    x, add = c.var(0), c.b.add
-    axes = list(range(len(c.shape(0)) - len(c[1]), len(c.shape(0))))
-    mean = add("reduce_mean", x=x, axes=axes, keep_dims=True)
-    centred = add("sub", x=x, y=mean)
-    variance = add("reduce_mean", x=add("mul", x=centred, y=centred), axes=axes, keep_dims=True)
-    scale = add("rsqrt", x=add("add", x=variance, y=c.b.number(c[4], c.kind)), epsilon=_TINY[c.kind])
-    y = add("mul", x=centred, y=scale)
-    if c[2] is not None:
-        y = add("mul", x=y, y=c.var(2))
-    return (add("add", x=y, y=c.var(3)) if c[3] is not None else y), mean, scale
-
-
-def _softmax(c: Call) -> Var:
-    c.few_axes(0)
-    return c.b.add("softmax", x=c.var(0), axis=c[1] % max(len(c.shape(0)), 1))
-
-
-def _log_softmax(c: Call) -> Var:
-    """Spelled out: it is not said that Core ML's own logarithm of a sum of exponentials is a stable one."""
-    c.few_axes(0)
-    axes, add = [c[1] % max(len(c.shape(0)), 1)], c.b.add
-    x = c.var(0)
-    z = add("sub", x=x, y=add("reduce_max", x=x, axes=axes, keep_dims=True))
-    total = add("reduce_sum", x=add("exp", x=z), axes=axes, keep_dims=True)
-    return add("sub", x=z, y=add("log", x=total))
 
 
 def _clamp(low: int | None, high: int | None) -> Callable[[Call], Var]:
@@ -380,9 +254,11 @@ TABLE: dict[Any, Callable[[Call], Any]] = {
     aten.cat.default: _cat,
     aten.constant_pad_nd.default: _pad,
     aten.flip.default: _flip,
-    aten.convolution.default: _convolution,
-    **dict.fromkeys((aten.mm.default, aten.bmm.default, aten.matmul.default), lambda c: _product(c, 0, 1)),
-    aten.addmm.default: _addmm,
+    aten.convolution.default: layers.convolution,
+    **dict.fromkeys(
+        (aten.mm.default, aten.bmm.default, aten.matmul.default), lambda c: layers.product(c, 0, 1)
+    ),
+    aten.addmm.default: layers.addmm,
     **dict.fromkeys((aten.add.Tensor, aten.add.Scalar), _binary("add")),
     **dict.fromkeys((aten.sub.Tensor, aten.sub.Scalar), _binary("sub")),
     **dict.fromkeys((aten.mul.Tensor, aten.mul.Scalar), _binary("mul")),
@@ -406,7 +282,7 @@ TABLE: dict[Any, Callable[[Call], Any]] = {
     aten.exp.default: _unary("exp"),
     aten.log.default: _unary("log"),
     aten.sqrt.default: _unary("sqrt"),
-    aten.rsqrt.default: lambda c: c.b.add("rsqrt", x=c.var(0), epsilon=_TINY[c.kind]),
+    aten.rsqrt.default: lambda c: c.b.add("rsqrt", x=c.var(0), epsilon=layers.TINY[c.kind]),
     aten.reciprocal.default: lambda c: c.b.add("real_div", x=c.b.number(1.0, c.kind), y=c.var(0)),
     aten.neg.default: lambda c: c.b.add("mul", x=c.var(0), y=c.b.number(-1.0, c.kind)),
     aten.abs.default: _unary("abs"),
@@ -428,11 +304,13 @@ TABLE: dict[Any, Callable[[Call], Any]] = {
     **dict.fromkeys((aten.mean.dim, aten.mean.default), _reduce("reduce_mean")),
     aten.amax.default: _reduce("reduce_max"),
     aten.amin.default: _reduce("reduce_min"),
-    aten._softmax.default: _softmax,
-    aten._log_softmax.default: _log_softmax,
-    **dict.fromkeys((aten.max_pool2d.default, aten.max_pool3d.default), _max_pool),
-    **dict.fromkeys((aten.avg_pool2d.default, aten.avg_pool3d.default), _avg_pool),
-    aten.native_layer_norm.default: _layer_norm,
+    aten._softmax.default: layers.softmax,
+    aten._log_softmax.default: layers.log_softmax,
+    **dict.fromkeys((aten.max_pool2d.default, aten.max_pool3d.default), layers.max_pool),
+    **dict.fromkeys((aten.avg_pool2d.default, aten.avg_pool3d.default), layers.avg_pool),
+    aten.native_layer_norm.default: layers.layer_norm,
+    aten.native_group_norm.default: layers.group_norm,
+    aten.repeat.default: _repeat,
     aten.embedding.default: _embedding,
     aten.index_select.default: _index_select,
     aten.index.Tensor: _index,
