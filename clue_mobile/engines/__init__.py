@@ -12,7 +12,8 @@ from pi_runtime.engine import Engine
 ENGINES = {
     "onnx": ("pi_runtime.onnx_engine", "OnnxEngine", "onnxruntime"),
 }
-ELSEWHERE: dict[str, str] = {}  # runtimes that cannot run here, and why
+# runtimes that cannot run here, and why
+ELSEWHERE: dict[str, str] = {"coreml": "Core ML is part of macOS and iOS, and of no other system"}
 
 
 def get(runtime: str, threads: int | None = None) -> Engine:
