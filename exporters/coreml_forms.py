@@ -67,8 +67,11 @@ def _with_bias(y: Tensor, bias: Tensor | None) -> Tensor:
 def _turned(weight: Tensor, groups: int) -> Tensor:
     """A transposed convolution's weight [C, O / groups, ...] as a plain one's [O, C / groups, ...]."""
     channels, group_out, *kernel = weight.shape
-    apart = weight.reshape(groups, channels // groups, group_out, -1).transpose(1, 2)
-    turned = apart.reshape(groups * group_out, channels // groups, *kernel)
+    if groups == 1:
+        turned = weight.transpose(0, 1)
+    else:
+        apart = weight.reshape(groups, channels // groups, group_out, -1).transpose(1, 2)
+        turned = apart.reshape(groups * group_out, channels // groups, *kernel)
     axes = [axis for axis in range(2, weight.dim()) if weight.shape[axis] > 1]
     return turned.flip(axes) if axes else turned
 

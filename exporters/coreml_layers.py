@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,21 @@ def _normalised(c: Call, x: Var, axes: list[int], eps: float) -> tuple[Var, Var,
     variance = add("reduce_mean", x=add("mul", x=centred, y=centred), axes=axes, keep_dims=True)
     scale = add("rsqrt", x=add("add", x=variance, y=c.b.number(eps, c.kind)), epsilon=TINY[c.kind])
     return add("mul", x=centred, y=scale), mean, scale
+
+
+def variance(c: Call) -> Var | tuple[Var, Var]:
+    """var, and var_mean, with any correction."""
+    c.few_axes(0)
+    x, add, shape = c.var(0), c.b.add, c.shape(0)
+    axes = [axis % len(shape) for axis in c[1] or range(len(shape))]
+    mean = add("reduce_mean", x=x, axes=axes, keep_dims=True)
+    centred = add("sub", x=x, y=mean)
+    total = add("reduce_sum", x=add("mul", x=centred, y=centred), axes=axes, keep_dims=True)
+    correction = 1 if c.named("correction") is None else c.named("correction")
+    count = math.prod(shape[axis] for axis in axes) - correction
+    result = c.b.reshape(add("mul", x=total, y=c.b.number(1 / count, c.kind)), c.out.shape)
+    several = isinstance(c.node.meta["val"], (tuple, list))
+    return (result, c.b.reshape(mean, c.out.shape)) if several else result
 
 
 def layer_norm(c: Call) -> tuple[Var, Var, Var]:

@@ -217,6 +217,14 @@ def _where(c: Call) -> Var:
     return c.b.add("select", cond=cond, a=a, b=b)
 
 
+def _elu(c: Call) -> Var:
+    """scale * (max(x, 0) + alpha * (exp(min(x, 0) * input_scale) - 1))"""
+    x, add, number = c.var(0), c.b.add, lambda value: c.b.number(value, c.kind)
+    below = add("mul", x=add("minimum", x=x, y=number(0.0)), y=number(c[3]))
+    curve = add("mul", x=add("sub", x=add("exp", x=below), y=number(1.0)), y=number(c[1]))
+    return add("mul", x=add("add", x=add("relu", x=x), y=curve), y=number(c[2]))
+
+
 def _embedding(c: Call) -> Var:
     return c.b.add("gather", x=c.var(0), indices=c.same(1), axis=0)
 
@@ -274,13 +282,18 @@ TABLE: dict[Any, Callable[[Call], Any]] = {
     **dict.fromkeys((aten.ne.Scalar, aten.ne.Tensor), _binary("not_equal")),
     aten.logical_and.default: _logical("logical_and"),
     aten.logical_or.default: _logical("logical_or"),
-    aten.logical_not.default: lambda c: c.b.add("logical_not", x=c.var(0, "bool")),
+    **dict.fromkeys(
+        (aten.logical_not.default, aten.bitwise_not.default),
+        lambda c: c.b.add("logical_not", x=c.var(0, "bool")),
+    ),
     aten.where.self: _where,
     aten._to_copy.default: lambda c: c.var(0),
     aten.relu.default: _unary("relu"),
     aten.sign.default: _unary("sign"),
     aten.exp.default: _unary("exp"),
     aten.log.default: _unary("log"),
+    aten.log1p.default: lambda c: c.b.add("log", x=c.b.add("add", x=c.var(0), y=c.b.number(1.0, c.kind))),
+    aten.expm1.default: lambda c: c.b.add("sub", x=c.b.add("exp", x=c.var(0)), y=c.b.number(1.0, c.kind)),
     aten.sqrt.default: _unary("sqrt"),
     aten.rsqrt.default: lambda c: c.b.add("rsqrt", x=c.var(0), epsilon=layers.TINY[c.kind]),
     aten.reciprocal.default: lambda c: c.b.add("real_div", x=c.b.number(1.0, c.kind), y=c.var(0)),
@@ -297,6 +310,8 @@ TABLE: dict[Any, Callable[[Call], Any]] = {
         "gelu", x=c.var(0), mode="EXACT" if c[1] == "none" else "TANH_APPROXIMATION"
     ),
     aten.pow.Tensor_Scalar: _power,
+    aten.pow.Tensor_Tensor: _binary("pow"),
+    aten.elu.default: _elu,
     aten.clamp_min.default: _clamp(1, None),
     aten.clamp_max.default: _clamp(None, 1),
     aten.clamp.default: _clamp(1, 2),
@@ -308,6 +323,7 @@ TABLE: dict[Any, Callable[[Call], Any]] = {
     aten._log_softmax.default: layers.log_softmax,
     **dict.fromkeys((aten.max_pool2d.default, aten.max_pool3d.default), layers.max_pool),
     **dict.fromkeys((aten.avg_pool2d.default, aten.avg_pool3d.default), layers.avg_pool),
+    **dict.fromkeys((aten.var.correction, aten.var_mean.correction), layers.variance),
     aten.native_layer_norm.default: layers.layer_norm,
     aten.native_group_norm.default: layers.group_norm,
     aten.repeat.default: _repeat,
