@@ -9,7 +9,11 @@ from typing import cast
 from clue_mobile.errors import unknown
 from exporters.base import Exporter
 
-EXPORTERS = {"onnx": "exporters.onnx", "litert": "exporters.litert"}
+EXPORTERS = {
+    "onnx": "exporters.onnx",
+    "litert": "exporters.litert",
+    "coreml": "exporters.coreml",
+}
 
 
 def get(name: str) -> Exporter:

@@ -13,7 +13,8 @@ ENGINES = {
     "onnx": ("pi_runtime.onnx_engine", "OnnxEngine", "onnxruntime"),
     "litert": ("pi_runtime.litert_engine", "LitertEngine", "ai_edge_litert"),
 }
-ELSEWHERE: dict[str, str] = {}  # runtimes that cannot run here, and why
+# runtimes that cannot run here, and why
+ELSEWHERE: dict[str, str] = {"coreml": "Core ML is part of macOS and iOS, and of no other system"}
 
 
 class UnavailableError(ClueError):
