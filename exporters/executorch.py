@@ -57,9 +57,9 @@ def convert(programs: Sequence[Traced], source: Source, tell: Tell) -> Converted
         name = traced.program.name
         tell(name)
         graph_module = pieces.prepared(traced.graph)
-        made = [pieces.piece(graph_module, nodes) for nodes in pieces.split(graph_module)]
-        shares[name], _ = pieces.portable_work(graph_module.graph, made)
-        exported[name] = _with_delegates(graph_module, made)
+        stages = pieces.split(graph_module)
+        shares[name] = pieces.delegated_share(graph_module.graph, stages)
+        exported[name] = _with_delegates(graph_module, stages)
     file = exir.to_edge(exported, compile_config=_CONFIG).to_executorch()
     reports = {}
     for plan in file.executorch_program.execution_plan:
@@ -101,32 +101,27 @@ def _notes(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
 # a graph as an exported program
 
 
-def _with_delegates(graph_module: GraphModule, made: Sequence[pieces.Piece]) -> ExportedProgram:
+def _with_delegates(graph_module: GraphModule, stages: Sequence[pieces.Stage]) -> ExportedProgram:
     """The program with each piece as one call of the delegate."""
-    graph, copies = Graph(), dict[Node, Node]()
-    root = torch.nn.Module()
-    todo = list(made)
-    inside = {node for each in made for node in each.nodes}
-    waiting = [n for n in graph_module.graph.nodes if n not in inside]
+    graph, root, copies = Graph(), torch.nn.Module(), dict[Node, Node]()
     outputs: list[Node] = []
-    while waiting or todo:
-        # a piece as soon as its arguments are there
-        ready = next((p for p in todo if all(n in copies for n in p.arguments)), None)
-        if ready is not None:
-            todo.remove(ready)
-            _call(graph, root, ready, copies)
-            continue
-        node = next(n for n in waiting if all(i in copies for i in n.all_input_nodes))
-        waiting.remove(node)
-        if node.op == "output":
-            outputs = [copies[n] for n in node.args[0]]
-        elif node.op == "get_attr":
-            if all(user in inside for user in node.users):
-                continue
-            root.register_buffer(str(node.target), getattr(graph_module, str(node.target)))
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-        else:
-            copies[node] = graph.node_copy(node, copies.__getitem__)
+    for node in graph_module.graph.nodes:
+        if node.op == "placeholder":
+            copies[node] = graph.node_copy(node)
+    for taken, rest in stages:
+        if taken:
+            _call(graph, root, pieces.piece(graph_module, taken), copies)
+        for node in rest:
+            if node.op == "output":
+                outputs = [copies[n] for n in node.args[0]]  # type: ignore[union-attr]
+            elif node.op == "get_attr":
+                root.register_buffer(str(node.target), getattr(graph_module, str(node.target)))
+                copies[node] = graph.node_copy(node)
+            elif node.op == "call_function":
+                copies[node] = graph.node_copy(node, copies.__getitem__)
+    for node in list(graph.nodes):
+        if node.op == "get_attr" and not node.users:
+            graph.erase_node(node)
     return _exported(root, graph, outputs)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clue_mobile.lowering import conv, windows
+from clue_mobile.lowering import activation, conv, windows
 
 aten = torch.ops.aten
 
@@ -298,7 +298,48 @@ def convolution_backward(
     )
 
 
+def native_layer_norm(
+    x: Tensor, normalized_shape: Ints, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(output, mean, 1/std) by means and element-wise operators; the statistics keep the axes with size 1."""
+    axes = list(range(x.dim() - len(normalized_shape), x.dim()))
+    mean = x.mean(axes, keepdim=True)
+    centred = x - mean
+    rstd = torch.rsqrt((centred * centred).mean(axes, keepdim=True) + eps)
+    out = centred * rstd
+    if weight is not None:
+        out = out * weight
+    return (out if bias is None else out + bias), mean, rstd
+
+
+def gelu(x: Tensor, *, approximate: str = "none") -> Any:
+    """The tanh approximation spelled out; the delegate has the exact one."""
+    if approximate != "tanh":
+        return NotImplemented
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
+    return 0.5 * x * (1 + torch.tanh(inner))
+
+
+def gelu_backward(grad: Tensor, x: Tensor, *, approximate: str = "none") -> Tensor:
+    """The delegate has no erf: its tail for |x| as a polynomial times exp(-x^2) (Abramowitz and Stegun,
+    formula 7.1.26), whose error of 1.5e-7 is that of float32."""
+    if approximate == "tanh":
+        return activation.gelu_backward(grad, x, approximate=approximate)
+    z = x.abs() * math.sqrt(0.5)
+    t = 1 / (1 + 0.3275911 * z)
+    tail = t * (
+        0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429)))
+    )
+    bell = torch.exp(-0.5 * x * x)
+    upper = 1 - 0.5 * tail * bell  # Phi(|x|)
+    cdf = 0.5 + torch.sign(x) * (upper - 0.5)
+    return grad * (cdf + x * bell / math.sqrt(2 * math.pi))
+
+
 OVERRIDES: dict[Any, Callable[..., Any]] = {
+    aten.native_layer_norm.default: native_layer_norm,
+    aten.gelu.default: gelu,
+    aten.gelu_backward.default: gelu_backward,
     aten.convolution.default: convolution,
     aten.convolution_backward.default: convolution_backward,
 }

@@ -68,17 +68,6 @@ class Call:
 Translation = Callable[[Call], int]
 
 
-def source_of_transpose(node: Any) -> Node | None:
-    """The matrix (or batch of them) whose transpose `node` is: a product takes it as it lies."""
-    if not isinstance(node, Node) or node.target is not aten.permute.default:
-        return None
-    order: Any = node.args[1]
-    rank = len(order)
-    swapped = [*range(rank - 2), rank - 1, rank - 2]
-    source = node.args[0]
-    return source if list(order) == swapped and isinstance(source, Node) else None
-
-
 # element by element
 
 
@@ -322,11 +311,11 @@ def _full(value: float | None = None) -> Translation:
 # products
 
 
+TRANSPOSED = "second operand lies transposed"  # a mark in the meta of a product
+
+
 def _product(c: Call, first: int) -> int:
-    source = source_of_transpose(c.raw(first + 1))
-    if source is not None:
-        return c.b.product(c[first], c._ids[source], transposed=True)
-    return c.b.product(c[first], c[first + 1])
+    return c.b.product(c[first], c[first + 1], transposed=TRANSPOSED in c.node.meta)
 
 
 def _addmm(c: Call) -> int:

@@ -11,6 +11,7 @@ from pi_runtime.engine import Engine
 # runtime: (module, class, the package that it needs)
 ENGINES = {
     "onnx": ("pi_runtime.onnx_engine", "OnnxEngine", "onnxruntime"),
+    "executorch": ("clue_mobile.engines.executorch", "ExecutorchEngine", "executorch"),
 }
 ELSEWHERE: dict[str, str] = {}  # runtimes that cannot run here, and why
 
