@@ -52,15 +52,19 @@ def versions() -> dict[str, str]:
 
 def convert(programs: Sequence[Traced], source: Source, tell: Tell) -> Converted:
     """One file with a method a program; see `Exporter.convert`."""
-    exported, shares = {}, {}
+    edge, mixed, shares = {}, {}, {}
     for traced in programs:
         name = traced.program.name
         tell(name)
         graph_module = pieces.prepared(traced.graph)
         stages = pieces.split(graph_module)
         shares[name] = pieces.delegated_share(graph_module.graph, stages)
-        exported[name] = _with_delegates(graph_module, stages)
-    file = exir.to_edge(exported, compile_config=_CONFIG).to_executorch()
+        whole = not any(node.op == "call_function" for _, rest in stages for node in rest)
+        (edge if whole else mixed)[name] = _with_delegates(graph_module, stages)
+    if mixed:  # what is left over for portable kernels is made ExecuTorch's dialect
+        manager = exir.to_edge(mixed, compile_config=_CONFIG)
+        edge |= {name: manager.exported_program(name) for name in mixed}
+    file = exir.EdgeProgramManager(edge, compile_config=_CONFIG).to_executorch()
     reports = {}
     for plan in file.executorch_program.execution_plan:
         reports[plan.name] = {"delegated_flops": round(shares[plan.name], 4), **_left_over(plan)}

@@ -154,13 +154,10 @@ def _by_rows(x: Tensor, matrix: Tensor, rows: Ints, columns: Ints, out: Ints) ->
     batch, _, height, _ = x.shape
     wide = torch.cat([x.narrow(3, start, out[1]) for start in columns], 1)
     made = torch.bmm(_batched(matrix, batch), wide.reshape(batch, -1, height * out[1]))
-    made = made.reshape(batch, len(rows), -1, height, out[1])
-    total = None
-    for index, start in enumerate(rows):
-        part = made.select(1, index).narrow(2, start, out[0])
-        total = part if total is None else total + part
-    assert total is not None
-    return total
+    made = made.reshape(batch, -1, height, out[1])
+    channels = made.shape[1] // len(rows)
+    parts = [made.narrow(1, i * channels, channels).narrow(2, start, out[0]) for i, start in enumerate(rows)]
+    return _total(parts)
 
 
 def _forward(x: Tensor, weight: Tensor, at: _Windows) -> Tensor:

@@ -177,13 +177,13 @@ def _axes(c: Call, index: int) -> list[int]:
 
 
 def reduce_mean(b: Builder, x: int, axes: list[int]) -> int:
-    """Means over `axes`, each kept with size 1. Neighbouring axes go together, from the last: that also adds
-    up in stages, which keeps rounding small."""
+    """Means over `axes`, each kept with size 1. Neighbouring axes go together, from the first: that is the
+    fastest to add up, and stages keep rounding small."""
     axes = [axis for axis in axes if b.shapes[x][axis] > 1]
     while axes:
-        last = first = axes.pop()
-        while axes and all(size == 1 for size in b.shapes[x][axes[-1] + 1 : first]):
-            first = axes.pop()
+        first = last = axes.pop(0)
+        while axes and all(size == 1 for size in b.shapes[x][last + 1 : axes[0]]):
+            last = axes.pop(0)
         shape = list(b.shapes[x])
         shape[first : last + 1] = [1] * (last + 1 - first)
         x = b.reshape(b.mean(x, first, last), shape)
@@ -234,6 +234,9 @@ def _permute(c: Call) -> int:
     return c.b.permute(c[0], [axis % len(c[1]) for axis in c[1]])
 
 
+BOX = "starts and sizes"  # a mark in the meta of a slice that stands for a chain of them
+
+
 def slice_bounds(node: Node) -> tuple[int, int, int, int]:
     """(axis, start, length, step) of a slice."""
     source, axis, start, _, step = (*node.args, *(0, None, None, 1)[len(node.args) - 1 :])
@@ -246,6 +249,8 @@ def slice_bounds(node: Node) -> tuple[int, int, int, int]:
 
 
 def _slice(c: Call) -> int:
+    if BOX in c.node.meta:
+        return c.b.slice(c[0], *c.node.meta[BOX])
     axis, start, length, step = slice_bounds(c.node)
     shape = c.shape(0)
     starts, sizes = [0] * len(shape), list(shape)

@@ -15,7 +15,7 @@ from executorch.exir._serialize._named_data_store import NamedDataStoreOutput
 from torch.fx import Graph, GraphModule, Node
 
 from exporters.executorch_graph import Builder, UnsupportedError
-from exporters.executorch_ops import TABLE, TRANSPOSED, Call
+from exporters.executorch_ops import BOX, TABLE, TRANSPOSED, Call, slice_bounds
 
 aten = torch.ops.aten
 Nodes = dict[Node, None]  # an ordered set
@@ -54,12 +54,14 @@ class Piece:
 
 def prepared(graph_module: GraphModule) -> GraphModule:
     """A copy for the delegate alone, which spares it copies: operators that broadcast take the source of an
-    `expand` instead of its result, products that of a transpose."""
+    `expand` instead of its result, products that of a transpose, a slice of a slice that of the first."""
     graph = Graph()
     graph.output(graph.graph_copy(graph_module.graph, {}))
     for node in graph.nodes:
         if node.target in _PRODUCTS and _is_tensor(node, torch.float32):
             _spare_product(node)
+        elif node.target is aten.slice.Tensor:
+            _spare_slice(node)
         elif node.target in _BROADCASTING:
             for arg in list(node.args):
                 others = [a for a in node.args if a is not arg]
@@ -79,6 +81,19 @@ def _spare_product(node: Node) -> None:
     if node.target is aten.bmm.default:
         args = [_unexpanded_batch(arg) for arg in args]
     node.args = tuple(args)
+
+
+def _spare_slice(node: Node) -> None:
+    source: Any = node.args[0]
+    axis, start, length, step = slice_bounds(node)
+    if step != 1:
+        return
+    starts, sizes = [0] * len(_shape(source)), list(_shape(source))
+    starts[axis], sizes[axis] = start, length
+    if BOX in source.meta:
+        starts = [a + b for a, b in zip(starts, source.meta[BOX][0], strict=True)]
+        node.replace_input_with(source, source.args[0])
+    node.meta = {**node.meta, BOX: (starts, sizes)}
 
 
 def _source_of_transpose(node: Any) -> Node | None:
