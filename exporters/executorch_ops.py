@@ -209,10 +209,11 @@ def _largest(c: Call) -> int:
 
 
 def _softmax(c: Call) -> int:
-    rank = len(c.shape(0))
-    if c[2] or c[1] % rank != rank - 1:
-        raise UnsupportedError("softmax over another axis than the last")
-    return c.b.unary(schema.XNNSoftmax, c[0])
+    axis, last = c[1] % len(c.shape(0)), len(c.shape(0)) - 1
+    order = list(range(last + 1))
+    order[axis], order[last] = last, axis  # the delegate's runs over the last axis
+    made = c.b.unary(schema.XNNSoftmax, c.b.permute(c[0], order))
+    return c.b.permute(made, order)
 
 
 def _log_softmax(c: Call) -> int:
