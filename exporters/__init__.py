@@ -11,6 +11,7 @@ from exporters.base import Exporter
 
 EXPORTERS = {
     "onnx": "exporters.onnx",
+    "executorch": "exporters.executorch",
     "litert": "exporters.litert",
     "coreml": "exporters.coreml",
 }

@@ -20,6 +20,7 @@ from exporters.coreml_graph import MOST_AXES, Builder, Call, UnsupportedError, s
 coremltools = coreml_load.coremltools()
 
 OVERRIDES: dict[Any, Any] = coreml_forms.TABLE
+FLOAT16 = False  # its packages bring float16 forms of predict themselves
 TOGETHER = "programs_ios18.mlpackage"
 _SERVING = ("predict", "predict_1")  # the programs that float16 is offered for
 

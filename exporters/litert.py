@@ -20,6 +20,7 @@ except ImportError as error:
     ) from error
 
 OVERRIDES: dict[Any, Any] = litert_forms.OVERRIDES
+FLOAT16 = False
 FILE = "programs.tflite"
 
 

@@ -24,7 +24,7 @@ def choose(bundle: Bundle, name: str | None = None, threads: int | None = None) 
     """
     if name is not None and name not in ENGINES:
         raise unknown("engine", name, ENGINES)
-    exported = set.intersection(*(set(program.files) for program in bundle.programs.values()))
+    exported = set(bundle.programs["predict"].files)
     if name is not None and name not in exported:
         raise ClueError(
             f"bundle {bundle.root} has no {name} programs, only {_list(exported)}: "
