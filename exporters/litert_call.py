@@ -14,6 +14,8 @@ from exporters.litert_graph import Graph, activation_number, tensor_type
 from exporters.litert_layout import Layouts, Value, plain
 
 F32 = torch.float32
+# numbers; XNNPACK adds one after the other, so sums of more go in two stages: as fast, a tenth of the error
+_ADDED_AT_ONCE = 256
 Result = Any  # a Value, or a tuple of values
 
 _OPTIONS = {
@@ -121,6 +123,9 @@ class Call:
         gone = sorted({d % rank for d in dims}) if rank else []
         if not gone:
             return value
+        inner = sorted((d for d in gone if value.shape[d] > 1), key=value.axis)[1:]
+        if op in ("SUM", "MEAN") and inner and math.prod(value.shape[d] for d in gone) > _ADDED_AT_ONCE:
+            value = self.reduce(op, value, inner, True)
         rest = [axis for axis in range(rank) if axis not in gone]
         axes = self.graph.ints(sorted(value.axis(dim) for dim in gone))
         if keep:
