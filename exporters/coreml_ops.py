@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.fx import Node
 
@@ -158,6 +159,23 @@ def _cat(c: Call) -> Var:
     return c.b.add("concat", values=tuple(values), axis=_around(shapes[-1], dim)[1], interleave=False)
 
 
+def _slice_scatter(c: Call) -> Var:
+    """A tensor with a piece replaced: what stands before, the piece, what stands behind."""
+    dim = (c[2] or 0) % len(c.shape(0))
+    size, step = c.shape(0)[dim], c[5]
+    if step != 1:
+        raise UnsupportedError("an assignment to every other element")
+    start = min(max((c[3] or 0) + (size if (c[3] or 0) < 0 else 0), 0), size)
+    stop = start + c.shape(1)[dim]
+    shape, axis = _around(c.shape(1), dim)
+    parts = [c.b.reshape(c.var(1), shape)]
+    if start:
+        parts.insert(0, _cut(c, dim, 0, start))
+    if stop < size:
+        parts.append(_cut(c, dim, stop, size))
+    return c.b.add("concat", values=tuple(parts), axis=axis, interleave=False)
+
+
 def _repeat(c: Call) -> Var:
     c.few_axes(0)
     shape = [1] * (len(c[1]) - len(c.shape(0))) + c.shape(0)
@@ -243,6 +261,22 @@ def _index(c: Call) -> Var:
     return c.b.add("gather", x=c.var(0), indices=c.of(c[1][places[0]], "int32"), axis=places[0])
 
 
+def _index_put(c: Call) -> Var:
+    """The backward pass of a look-up: rows added at places that may repeat, as a product with a matrix of 0
+    and 1, since it is not said what Core ML's scatter does with a place that comes twice."""
+    places, size = c[1], c.shape(0)
+    if len(places) != 1 or not c[3] or places[0].meta["val"].dtype == torch.bool:
+        raise UnsupportedError("an assignment by index that does not add rows")
+    count, row = places[0].meta["val"].numel(), math.prod(size[1:])
+    if c.shape(2) != [*places[0].meta["val"].shape, *size[1:]]:
+        raise UnsupportedError("an assignment by index of values that broadcast")
+    rows = c.b.constant(np.arange(size[0], dtype=np.int32).reshape(-1, 1))
+    hits = c.b.add("equal", x=rows, y=c.b.reshape(c.of(places[0], "int32"), [1, count]))
+    values = c.b.reshape(c.var(2), [count, row])
+    total = c.b.add("matmul", x=c.b.cast(hits, c.kind), y=values, transpose_x=False, transpose_y=False)
+    return c.b.add("add", x=c.var(0), y=c.b.reshape(total, size))
+
+
 TABLE: dict[Any, Callable[[Call], Any]] = {
     **dict.fromkeys(
         (
@@ -257,6 +291,7 @@ TABLE: dict[Any, Callable[[Call], Any]] = {
     aten.permute.default: _permute,
     **dict.fromkeys((aten.transpose.int, aten.t.default), _transpose),
     aten.slice.Tensor: _slice,
+    aten.slice_scatter.default: _slice_scatter,
     aten.select.int: _select,
     aten.expand.default: _expand,
     aten.cat.default: _cat,
@@ -330,6 +365,7 @@ TABLE: dict[Any, Callable[[Call], Any]] = {
     aten.embedding.default: _embedding,
     aten.index_select.default: _index_select,
     aten.index.Tensor: _index,
+    **dict.fromkeys((aten.index_put.default, aten._unsafe_index_put.default), _index_put),
     aten.scalar_tensor.default: _fill(0),
     **dict.fromkeys((aten.full.default, aten.full_like.default), _fill(1)),
     **dict.fromkeys((aten.ones_like.default, aten.ones.default), _fill(None, 1.0)),

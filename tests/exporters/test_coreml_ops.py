@@ -63,6 +63,9 @@ CASES: dict[Any, list[list[Any]]] = {
         [X, 1, 1, 3], [X, -1, -3, -1], [X, 2, 0, END, 2], [X, 2, 1, END, 3], [X, 0, None, None],
         [X, 1, -9, 2], [X, -2, 0, 99],
     ],
+    aten.slice_scatter.default: [
+        [X, draw(2, 1, 4), 1, 1, 2], [X, draw(1, 3, 4), 0, -1, END], [X, draw(2, 3, 2), -1, 0, 2],
+    ],
     aten.select.int: [[X, 0, 1], [X, -1, -2], [X, 1, 0], [draw(3), 0, 2]],
     aten.expand.default: [[draw(2, 1, 4), [2, 3, 4]], [draw(1, 4), [5, -1, -1]], [torch.tensor(1.5), [2, 2]]],
     aten.cat.default: [[[X, X]], [[X, draw(2, 3, 1)], -1], [[X, X[:, :1], draw(2, 2, 4)], 1], [[X]]],
@@ -181,6 +184,10 @@ CASES: dict[Any, list[list[Any]]] = {
     aten.embedding.default: [[draw(5, 3), WHERE]],
     aten.index_select.default: [[X, 1, torch.tensor([2, 0, 2])], [X, -1, torch.tensor([1])]],
     aten.index.Tensor: [[X, [None, WHERE]], [X, [torch.tensor([1, 0])]]],
+    aten.index_put.default: [
+        [draw(4, 3), [torch.tensor([2, 0, 2])], draw(3, 3), True], [draw(3), [WHERE], draw(2, 2), True],
+    ],
+    aten._unsafe_index_put.default: [[draw(4, 3, 2), [WHERE], draw(2, 2, 3, 2), True]],
     aten.scalar_tensor.default: [[2.5]],
     aten.full.default: [[[2, 3], 1.5], [[], -1.0]],
     aten.full_like.default: [[X, 0.5]],
@@ -345,6 +352,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., tuple[Tensor, ...]], list[Tensor]]] = {
     "pooling": (through(lambda x: F.max_pool2d(x, 3, 2, 1) + F.avg_pool2d(x, 2)), [draw(2, 2, 6, 6)]),
     "global pooling": (through(lambda x: F.adaptive_avg_pool2d(x, 1)), [IMAGE]),
     "uneven pooling": (through(lambda x: F.adaptive_avg_pool2d(x, (4, 3))), [IMAGE]),
+    "a table looked up": (through(lambda x: x[WHERE.reshape(-1)].reshape(2, 2, 4)), [draw(3, 4)]),
     "rolled": (lambda x: (x.roll(1, 1),), [X]),
     "repeated": (lambda x: (x.repeat(2, 1, 3),), [X]),
 }
