@@ -26,11 +26,15 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from clue_mobile.errors import ClueError
-from clue_mobile.lowering import activation, conv, norm, passes, pool, shape
+from clue_mobile.lowering import activation, conv, norm, passes, pool, reduce, resize, shape
 
 Table = Mapping[Any, Callable[..., Any]]
 
-TABLE: Table = {**conv.TABLE, **norm.TABLE, **pool.TABLE, **activation.TABLE, **shape.TABLE}
+TABLE: Table = {
+    op: function
+    for part in (conv, norm, pool, activation, shape, resize, reduce)
+    for op, function in part.TABLE.items()
+}
 
 
 @cache
