@@ -8,7 +8,7 @@ added as one function in one file's `TABLE`.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from clue_mobile.errors import ClueError
 from clue_mobile.lowering import activation, conv, norm, passes, pool, reduce, resize, shape
-
-Table = Mapping[Any, Callable[..., Any]]
+from clue_mobile.lowering.graft import Table
 
 TABLE: Table = {
     op: function
@@ -79,7 +78,7 @@ def lower(
         raise ClueError(f"the program {name!r} cannot be traced: {_reason(error)}{_place(error)}") from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
-    passes.clean(graph_module)
+    passes.clean(graph_module, table)
     _refuse_leftovers(graph_module, name)
     return graph_module
 

@@ -131,6 +131,13 @@ def _log1p_exp(x: Tensor) -> Tensor:
     return torch.log(1 + torch.exp(-torch.abs(x)))
 
 
+def softplus(x: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
+    """log(1 + exp(beta * x)) / beta, and x itself where beta * x exceeds the threshold."""
+    scaled = x * beta
+    soft = (torch.relu(scaled) + _log1p_exp(scaled)) / beta
+    return torch.where(scaled > threshold, x, soft)
+
+
 def mish(x: Tensor) -> Tensor:
     """x * tanh(softplus(x)) (Misra 2019)."""
     return x * torch.tanh(torch.relu(x) + _log1p_exp(x))
@@ -216,6 +223,7 @@ TABLE: dict[Any, Callable[..., Any]] = {
     aten.elu.default: elu,
     aten.celu.default: celu,
     aten.elu_backward.default: elu_backward,
+    aten.softplus.default: softplus,
     aten.mish.default: mish,
     aten.mish_backward.default: mish_backward,
     aten.log_sigmoid_forward.default: log_sigmoid,

@@ -204,6 +204,17 @@ def col2im(
     return windows.unwindow(parts, size, kernel, stride, padding, dilation)
 
 
+def embedding_backward(
+    grad: Tensor, indices: Tensor, rows: int, padding_index: int, scale_by_frequency: bool
+) -> Any:
+    """Rows [rows, D] that the gradients [..., D] at `indices` add up to; those of the padding do not count."""
+    if scale_by_frequency:
+        return NotImplemented
+    if padding_index >= 0:
+        grad = grad * (indices != padding_index).to(grad.dtype).unsqueeze(-1)
+    return aten.index_put(grad.new_zeros(rows, grad.shape[-1]), [indices], grad, True)
+
+
 TABLE: dict[Any, Callable[..., Any]] = {
     aten.constant_pad_nd.default: constant_pad_nd,
     aten.split.Tensor: split,
@@ -214,6 +225,7 @@ TABLE: dict[Any, Callable[..., Any]] = {
     aten.select_backward.default: select_backward,
     aten.slice_scatter.default: slice_scatter,
     aten.select_scatter.default: select_scatter,
+    aten.embedding_dense_backward.default: embedding_backward,
     aten.roll.default: roll,
     aten.repeat.default: repeat,
     aten.pixel_shuffle.default: pixel_shuffle,
