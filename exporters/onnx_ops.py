@@ -203,9 +203,7 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
     **dict.fromkeys((aten.lt.Scalar, aten.lt.Tensor), _binary("Less")),
     **dict.fromkeys((aten.le.Scalar, aten.le.Tensor), _binary("LessOrEqual")),
     **dict.fromkeys((aten.eq.Scalar, aten.eq.Tensor), _binary("Equal")),
-    **dict.fromkeys(
-        (aten.ne.Scalar, aten.ne.Tensor), lambda c: c.b.add("Not", _binary("Equal")(c))
-    ),
+    **dict.fromkeys((aten.ne.Scalar, aten.ne.Tensor), lambda c: c.b.add("Not", _binary("Equal")(c))),
     **dict.fromkeys((aten.logical_and.default, aten.bitwise_and.Tensor), _logical("And")),
     **dict.fromkeys((aten.logical_or.default, aten.bitwise_or.Tensor), _logical("Or")),
     **dict.fromkeys((aten.logical_not.default, aten.bitwise_not.default), _logical("Not")),

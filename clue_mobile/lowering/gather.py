@@ -152,7 +152,9 @@ def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
     return torch.cat(picked, dim) if len(picked) > 1 else picked[0]
 
 
-def scatter(x: Tensor | None, dim: int, index: Tensor, source: Tensor, shape: Sequence[int], add: bool) -> Any:
+def scatter(
+    x: Tensor | None, dim: int, index: Tensor, source: Tensor, shape: Sequence[int], add: bool
+) -> Any:
     """torch.scatter and scatter_add where the index has all lines of x; None for what has no such form."""
     dim %= len(shape)
     if any(index.shape[a] != shape[a] for a in range(len(shape)) if a != dim):

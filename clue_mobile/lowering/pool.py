@@ -165,7 +165,9 @@ def adaptive_max_pool_backward(n: int, grad: Tensor, x: Tensor, indices: Tensor)
     """The first maximum of each span takes the gradient."""
     kernel, matrices = _even_windows(x.shape[-n:], grad.shape[-n:])
     spread = along(x, matrices)
-    return adjoint(max_pool_backward(n, grad, spread, kernel, kernel, [0] * n, [1] * n, False, indices), matrices)
+    return adjoint(
+        max_pool_backward(n, grad, spread, kernel, kernel, [0] * n, [1] * n, False, indices), matrices
+    )
 
 
 TABLE: dict[Any, Callable[..., Any]] = {

@@ -130,9 +130,7 @@ def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
     return v * (g / norm), norm
 
 
-def weight_norm_backward(
-    grad: Tensor, v: Tensor, g: Tensor, norm: Tensor, dim: int
-) -> tuple[Tensor, Tensor]:
+def weight_norm_backward(grad: Tensor, v: Tensor, g: Tensor, norm: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Gradients of (v, g)."""
     along = (grad * v).sum(_others(v, dim), keepdim=True) / norm
     return (grad - v * (along / norm)) * (g / norm), along

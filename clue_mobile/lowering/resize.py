@@ -209,5 +209,8 @@ TABLE: dict[Any, Callable[..., Any]] = {
         for name, kind in _KINDS.items()
     },
     **{getattr(aten, name).default: partial(_pad, rule) for name, rule in _PADS.items()},
-    **{getattr(aten, f"{name}_backward").default: partial(_pad_backward, rule) for name, rule in _PADS.items()},
+    **{
+        getattr(aten, f"{name}_backward").default: partial(_pad_backward, rule)
+        for name, rule in _PADS.items()
+    },
 }

@@ -226,6 +226,8 @@ TABLE: dict[Any, Callable[..., Any]] = {
     aten.slice_scatter.default: slice_scatter,
     aten.select_scatter.default: select_scatter,
     aten.embedding_dense_backward.default: embedding_backward,
+    aten.zero.default: torch.zeros_like,
+    aten.fill.Scalar: torch.full_like,
     aten.roll.default: roll,
     aten.repeat.default: repeat,
     aten.pixel_shuffle.default: pixel_shuffle,
