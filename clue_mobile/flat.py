@@ -201,8 +201,8 @@ class FlatModel:
 
 @contextlib.contextmanager
 def _unchanged(module: nn.Module) -> Iterator[None]:
-    """Attributes that a forward pass sets are put back: what some layers keep in eval mode, since their weights
-    do not change then (LeViT's attention biases), would be the weights of another call."""
+    """Attributes that a forward pass sets are put back: what some layers keep in eval mode, when weights do
+    not change (LeViT's attention biases), would be the weights of another call."""
     kept = [
         (
             layer,
@@ -231,14 +231,14 @@ def _admit(module: nn.Module) -> None:
         tensors = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
         if any(isinstance(tensor, nn.parameter.UninitializedTensorMixin) for _, tensor in tensors):
             raise ClueError(
-                f"layer {name!r} ({kind.__name__}) has no weights yet, since it takes its size from the first "
-                "input: run one batch through the model first"
+                f"layer {name!r} ({kind.__name__}) has no weights yet, since it takes its size from the "
+                "first input: run one batch through the model first"
             )
         quantized = kind.__module__.startswith("torch.") and "quantized" in kind.__module__
         if quantized or any(tensor.is_quantized for _, tensor in tensors):
             raise ClueError(
-                f"layer {name!r} ({kind.__name__}) is quantized, and whole numbers cannot be trained: take the "
-                "float32 model that it was made from"
+                f"layer {name!r} ({kind.__name__}) is quantized, and whole numbers cannot be trained: take "
+                "the float32 model that it was made from"
             )
         for key, tensor in tensors:
             path = f"{name}.{key}".lstrip(".")

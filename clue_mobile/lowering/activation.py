@@ -116,7 +116,8 @@ def celu(x: Tensor, alpha: float = 1) -> Tensor:
 def elu_backward(
     grad: Tensor, alpha: float, scale: float, input_scale: float, is_result: bool, x: Tensor
 ) -> Tensor:
-    """scale above zero, else scale * alpha * input_scale * exp(input_scale * x). x: the result if is_result."""
+    """scale above zero, else scale * alpha * input_scale * exp(input_scale * x); x is the result if
+    is_result."""
     above = torch.relu(x)
     on = torch.sign(above)
     if is_result:

@@ -94,8 +94,8 @@ def convolution_backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of (x, weight, bias) where `output_mask` asks for them.
 
-    A transposed convolution is the input gradient of one, so its own backward pass is a convolution of `grad`,
-    and in the weight's gradient input and output change places.
+    A transposed convolution is the input gradient of one, so its own backward pass is a convolution of
+    `grad`, and in the weight's gradient input and output change places.
     """
     axes = x.dim() - 2
     stride, padding, dilation = (windows.per_axis(v, axes) for v in (stride, padding, dilation))

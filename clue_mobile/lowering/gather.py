@@ -165,10 +165,8 @@ def scatter(
     for k in range(index.shape[dim]):
         here = _at(index, dim, k, shape[dim], source.dtype)
         spread = source.narrow(dim, k, 1) * here
-        if x is None:
-            x = spread
-        else:
-            x = x + spread if add else x * (1 - here) + spread
+        before = None if x is None else x if add else x * (1 - here)
+        x = spread if before is None else before + spread
     return x
 
 
@@ -273,4 +271,4 @@ def _replace_lines(graph_module: GraphModule, node: Node, table: Table) -> bool:
 def spell(graph_module: GraphModule, table: Table) -> bool:
     """Replace every read and write by index that has another form; returns whether there was one."""
     nodes = [n for n in graph_module.graph.nodes if n.op == "call_function"]
-    return any([_replace(graph_module, node, table) for node in nodes])
+    return sum(_replace(graph_module, node, table) for node in nodes) > 0  # every one, not the first

@@ -1,4 +1,5 @@
-"""Batch and group norm, and the backward passes of batch, layer and group norm, from means and element-wise operators.
+"""Batch and group norm, and the backward passes of these and of layer norm, from means and element-wise
+operators.
 
 The tracer hands batch norm over in its functional form: the new running statistics are outputs instead of
 writes. In training mode PyTorch's running variance is the unbiased one, n / (n - 1) times the variance that

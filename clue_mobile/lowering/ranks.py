@@ -1,7 +1,7 @@
 """Permutations of many axes as ones of few: mobile runtimes stop at rank 5.
 
-Windows of images are cut by a view of rank 6, a permutation and a view. Neighbouring axes that stay neighbours
-are one axis to the permutation, which is mostly enough; else two permutations do it, or three.
+Windows of images are cut by a view of rank 6, a permutation and a view. Neighbouring axes that stay
+neighbours are one axis to the permutation, which is mostly enough; else two permutations do it, or three.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ def reason(error: Exception) -> str:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if "numpy()" in first:
         return (
-            "it leaves PyTorch for NumPy, where no trace can follow, and where a custom autograd function does, "
-            "its formula stays unseen: use tensor operations instead"
+            "it leaves PyTorch for NumPy, where no trace can follow, and where a custom autograd function "
+            "does, its formula stays unseen: use tensor operations instead"
         )
     if isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)):
         return (
@@ -86,14 +86,12 @@ def _quoted(text: str) -> str:
 
 def place_in_forward(trace: Callable[..., Any]) -> str:
     """For an error in the backward pass: the line of the forward pass that it belongs to, by tracing again."""
-    with (
-        warnings.catch_warnings(record=True) as told,
-        torch.autograd.set_detect_anomaly(True, check_nan=False),
-    ):
+    anomaly = torch.autograd.set_detect_anomaly(True, check_nan=False)
+    with warnings.catch_warnings(record=True) as told, anomaly:
         warnings.simplefilter("always")
         try:
             trace()
-        except Exception:  # the same as before: only what it warned of is of interest
+        except Exception:  # the same as before: only its warnings are of interest
             return next((line for w in told if (line := _quoted(str(w.message)))), "")
     return ""
 
@@ -114,7 +112,8 @@ def _place_of(target: torch._ops.OpOverload, trace: Callable[..., GraphModule]) 
 
 
 def refuse_leftovers(graph_module: GraphModule, name: str, trace: Callable[..., GraphModule]) -> None:
-    """Raises ClueError for an operator that no runtime has. `trace` makes the graph again, with more decompositions."""
+    """Raises ClueError for an operator that no runtime has. `trace` makes the graph again, with more
+    decompositions."""
     for node in graph_module.graph.nodes:
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             continue

@@ -207,7 +207,7 @@ def col2im(
 def embedding_backward(
     grad: Tensor, indices: Tensor, rows: int, padding_index: int, scale_by_frequency: bool
 ) -> Any:
-    """Rows [rows, D] that the gradients [..., D] at `indices` add up to; those of the padding do not count."""
+    """Rows [rows, D] that the gradients [..., D] at `indices` add up to, but for those of the padding."""
     if scale_by_frequency:
         return NotImplemented
     if padding_index >= 0:

@@ -1,4 +1,4 @@
-"""The operators that classifiers are made of, each lowered, translated to ONNX and run there against eager."""
+"""The operators that classifiers are made of: lowered, translated to ONNX and run there against eager."""
 
 from __future__ import annotations
 
