@@ -6,8 +6,10 @@ table says where each tensor lies; the normalisation is inside, so that every pr
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,7 +62,10 @@ class FlatModel:
 
     def __init__(self, module: nn.Module, spec: ModelSpec) -> None:
         self.spec = spec
-        self._module = copy.deepcopy(module).eval()
+        _admit(module)
+        # what a hook works out anew in each forward pass, as the old weight_norm does, cannot be copied
+        made = [v for m in module.modules() for v in vars(m).values() if isinstance(v, Tensor)]
+        self._module = copy.deepcopy(module, {id(v): v.detach().clone() for v in made}).eval()
         for name, layer in self._module.named_modules():
             if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.track_running_stats:
                 if layer.momentum is None:
@@ -155,12 +160,17 @@ class FlatModel:
         mean, std = (
             torch.tensor(v, dtype=x.dtype).view(1, -1, 1, 1) for v in (self.spec.mean, self.spec.std)
         )
-        logits = functional_call(self._module, {**tensors, **buffers}, ((x - mean) / std,))
-        if not isinstance(logits, Tensor) or logits.shape != (x.shape[0], self.spec.num_classes):
-            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        with _unchanged(self._module):
+            logits = functional_call(self._module, {**tensors, **buffers}, ((x - mean) / std,))
+        if not isinstance(logits, Tensor):
             raise ClueError(
-                f"the model returns {got}, not logits of shape ({x.shape[0]}, {self.spec.num_classes}): "
-                f"check --classes"
+                f"the model returns {_described(logits)}{_place(self._module)}, not logits of shape "
+                f"({x.shape[0]}, {self.spec.num_classes}): wrap it in a module that returns its logits alone"
+            )
+        if logits.shape != (x.shape[0], self.spec.num_classes):
+            raise ClueError(
+                f"the model returns {tuple(logits.shape)}, not logits of shape "
+                f"({x.shape[0]}, {self.spec.num_classes}): check --classes"
             )
         changed = moves and bool(buffers)
         return logits, {"buffers": torch.cat([b.reshape(-1) for b in buffers.values()])} if changed else {}
@@ -209,3 +219,87 @@ class FlatModel:
         """Split a program's inputs into (state, the rest)."""
         n = len(self.sizes)
         return dict(zip(self.sizes, tensors[:n], strict=True)), tensors[n:]
+
+
+@contextlib.contextmanager
+def _unchanged(module: nn.Module) -> Iterator[None]:
+    """Attributes that a forward pass sets are put back: what some layers keep in eval mode, when weights do
+    not change (LeViT's attention biases), would be the weights of another call."""
+    kept = [
+        (
+            layer,
+            {
+                name: copy.copy(value) if type(value) in (dict, list) and name[0] != "_" else value
+                for name, value in vars(layer).items()
+            },
+        )
+        for layer in module.modules()
+    ]
+    try:
+        yield
+    finally:
+        for layer, attributes in kept:
+            vars(layer).clear()
+            vars(layer).update(attributes)
+
+
+# what no program can be made of
+
+
+def _admit(module: nn.Module) -> None:
+    """Raises ClueError, naming the layer or the tensor, for weights that no float32 program can hold."""
+    for name, layer in module.named_modules():
+        kind = type(layer)
+        tensors = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
+        if any(isinstance(tensor, nn.parameter.UninitializedTensorMixin) for _, tensor in tensors):
+            raise ClueError(
+                f"layer {name!r} ({kind.__name__}) has no weights yet, since it takes its size from the "
+                "first input: run one batch through the model first"
+            )
+        quantized = kind.__module__.startswith("torch.") and "quantized" in kind.__module__
+        if quantized or any(tensor.is_quantized for _, tensor in tensors):
+            raise ClueError(
+                f"layer {name!r} ({kind.__name__}) is quantized, and whole numbers cannot be trained: take "
+                "the float32 model that it was made from"
+            )
+        for key, tensor in tensors:
+            path = f"{name}.{key}".lstrip(".")
+            parameter = isinstance(tensor, nn.Parameter)
+            if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype.itemsize < 4):
+                remedy = (
+                    "no runtime has complex numbers" if tensor.is_complex() else "call module.float() first"
+                )
+                raise ClueError(
+                    f"the {'parameter' if parameter else 'buffer'} {path!r} is {tensor.dtype}, and programs "
+                    f"compute in float32: {remedy}"
+                )
+            if parameter and not tensor.is_floating_point():
+                raise ClueError(
+                    f"the parameter {path!r} is {tensor.dtype}, which has no gradient: make it a buffer"
+                )
+
+
+def _described(result: object) -> str:
+    """What a model returns, in words: the kind and what is in it."""
+    if isinstance(result, Tensor):
+        return f"a tensor {tuple(result.shape)}"
+    kind = type(result).__name__
+    if isinstance(result, Mapping):
+        return f"a {kind} of {', '.join(map(repr, result)) or 'nothing'}"
+    if isinstance(result, (tuple, list)):
+        names = getattr(result, "_fields", None)
+        parts = [
+            f"{name}={_described(part)}" if name else _described(part)
+            for name, part in zip(names or [""] * len(result), result, strict=True)
+        ]
+        return f"a {kind} of {len(parts)} ({', '.join(parts)})"
+    return f"a {kind}"
+
+
+def _place(module: nn.Module) -> str:
+    """Where the module's forward stands, as " (FILE, line N)", or ""."""
+    try:
+        code = inspect.unwrap(type(module).forward).__code__
+    except (AttributeError, ValueError):
+        return ""
+    return f" ({code.co_filename}, line {code.co_firstlineno})"

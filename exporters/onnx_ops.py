@@ -17,6 +17,7 @@ import torch
 from onnx import helper
 from torch.fx import GraphModule, Node
 
+from exporters import onnx_windows
 from exporters.onnx_graph import Builder, Call, Result, UnsupportedError, onnx_type
 
 aten = torch.ops.aten
@@ -72,6 +73,29 @@ def _slice(c: Call) -> Result:
     return c.b.add("Slice", c[0], c.b.ints([start]), c.b.ints([end]), c.b.ints([dim]), c.b.ints([c[4]]))
 
 
+def _logical(op: str) -> Callable[[Call], Result]:
+    def translate(c: Call) -> Result:
+        tensors = [a.meta["val"] for a in c.node.args]  # type: ignore[union-attr]
+        if any(t.dtype != torch.bool for t in tensors):
+            raise UnsupportedError(f"{op} of values that are no booleans")
+        return c.b.add(op, *[c[i] for i in range(len(tensors))])
+
+    return translate
+
+
+def _argmax(c: Call) -> Result:
+    if c[1] is None:
+        raise UnsupportedError("argmax over all axes")
+    return c.b.add("ArgMax", c[0], axis=c[1], keepdims=int(c[2]))
+
+
+def _flip(c: Call) -> Result:
+    rank, axes = len(c.shape(0)), c[1]
+    lowest = np.iinfo(np.int64).min
+    ends = ([-1] * len(axes), [lowest] * len(axes), [axis % rank for axis in axes], [-1] * len(axes))
+    return c.b.add("Slice", c[0], *map(c.b.ints, ends))
+
+
 def _select(c: Call) -> Result:
     return c.b.add("Gather", c[0], c.b.constant(np.asarray(c[2], np.int64)), axis=c[1])
 
@@ -82,56 +106,6 @@ def _pad(c: Call) -> Result:
     for i in range(len(pad) // 2):
         before[rank - 1 - i], after[rank - 1 - i] = pad[2 * i], pad[2 * i + 1]
     return c.b.add("Pad", c[0], c.b.ints([*before, *after]), c.b.scalar(c[2], c.out.dtype))
-
-
-def _convolution(c: Call) -> Result:
-    inputs = [c[0], c[1], *([c[2]] if c[2] is not None else [])]
-    stride, padding, dilation, transposed, output_padding, groups = (c[i] for i in range(3, 9))
-    axes = len(c.shape(0)) - 2
-    stride, padding, dilation, output_padding = (
-        v * axes if len(v) == 1 else v for v in (stride, padding, dilation, output_padding)
-    )
-    common = {
-        "strides": stride,
-        "pads": [*padding, *padding],
-        "dilations": dilation,
-        "group": groups,
-        "kernel_shape": c.shape(1)[2:],
-    }
-    if transposed:
-        return c.b.add("ConvTranspose", *inputs, output_padding=output_padding, **common)
-    return c.b.add("Conv", *inputs, **common)
-
-
-def _max_pool(c: Call) -> Result:
-    if len(c.shape(0)) != 4:
-        raise UnsupportedError("max_pool2d of a single image")
-    kernel, stride, padding, dilation, ceil = (c[i] for i in range(1, 6))
-    kernel, padding, dilation = (v * 2 if len(v) == 1 else v for v in (kernel, padding, dilation))
-    stride = (stride * 2 if len(stride) == 1 else stride) or kernel
-    after = padding
-    if ceil:
-        # ONNX and PyTorch differ in which windows may begin behind the image: pad to what PyTorch's touch
-        axes = zip(c.out.shape[2:], c.shape(0)[2:], kernel, stride, padding, dilation, strict=True)
-        after = [max((o - 1) * s + d * (k - 1) + 1 - n - p, 0) for o, n, k, s, p, d in axes]
-    pads = [*padding, *after]
-    return c.b.add("MaxPool", c[0], kernel_shape=kernel, strides=stride, pads=pads, dilations=dilation)
-
-
-def _avg_pool(c: Call) -> Result:
-    kernel, stride, padding, ceil, include_pad, divisor = (c[i] for i in range(1, 7))
-    if divisor is not None or ceil or len(c.shape(0)) != 4:
-        raise UnsupportedError("avg_pool2d with divisor_override or ceil_mode, or of a single image")
-    kernel, padding = (v * 2 if len(v) == 1 else v for v in (kernel, padding))
-    stride = (stride * 2 if len(stride) == 1 else stride) or kernel
-    return c.b.add(
-        "AveragePool",
-        c[0],
-        kernel_shape=kernel,
-        strides=stride,
-        pads=[*padding, *padding],
-        count_include_pad=int(include_pad),
-    )
 
 
 def _addmm(c: Call) -> Result:
@@ -194,6 +168,7 @@ def _unbind(c: Call) -> Result:
 
 
 TABLE: dict[Any, Callable[[Call], Result]] = {
+    **onnx_windows.TABLE,
     **dict.fromkeys(
         (
             aten.reshape.default,
@@ -208,11 +183,12 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
     aten.permute.default: lambda c: c.b.add("Transpose", c[0], perm=[d % len(c.shape(0)) for d in c[1]]),
     aten.slice.Tensor: _slice,
     aten.select.int: _select,
+    aten.index_select.default: lambda c: c.b.add("Gather", c[0], c[2], axis=c[1]),
+    aten.flip.default: _flip,
     aten.unbind.int: _unbind,
     aten.expand.default: lambda c: c.b.add("Expand", c[0], c.b.ints(c.out.shape)),
     aten.cat.default: lambda c: c.b.add("Concat", *c.operands(0, c.out.dtype), axis=c[1]),
     aten.constant_pad_nd.default: _pad,
-    aten.convolution.default: _convolution,
     **dict.fromkeys((aten.mm.default, aten.bmm.default, aten.matmul.default), _binary("MatMul")),
     aten.addmm.default: _addmm,
     **dict.fromkeys((aten.add.Tensor, aten.add.Scalar), _binary("Add")),
@@ -227,10 +203,17 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
     **dict.fromkeys((aten.lt.Scalar, aten.lt.Tensor), _binary("Less")),
     **dict.fromkeys((aten.le.Scalar, aten.le.Tensor), _binary("LessOrEqual")),
     **dict.fromkeys((aten.eq.Scalar, aten.eq.Tensor), _binary("Equal")),
+    **dict.fromkeys((aten.ne.Scalar, aten.ne.Tensor), lambda c: c.b.add("Not", _binary("Equal")(c))),
+    **dict.fromkeys((aten.logical_and.default, aten.bitwise_and.Tensor), _logical("And")),
+    **dict.fromkeys((aten.logical_or.default, aten.bitwise_or.Tensor), _logical("Or")),
+    **dict.fromkeys((aten.logical_not.default, aten.bitwise_not.default), _logical("Not")),
     aten.where.self: _where,
     aten._to_copy.default: lambda c: c.b.add("Cast", c[0], to=onnx_type(c.out.dtype)),
     aten.relu.default: _unary("Relu"),
-    aten.sign.default: _unary("Sign"),
+    **dict.fromkeys((aten.sign.default, aten.sgn.default), _unary("Sign")),
+    aten.sin.default: _unary("Sin"),
+    aten.cos.default: _unary("Cos"),
+    aten.floor.default: _unary("Floor"),
     aten.exp.default: _unary("Exp"),
     aten.log.default: _unary("Log"),
     aten.sqrt.default: _unary("Sqrt"),
@@ -243,21 +226,26 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
     aten.erf.default: _unary("Erf"),
     aten.gelu.default: lambda c: c.b.add("Gelu", c[0], approximate=c[1]),
     aten.pow.Tensor_Scalar: _power,
-    aten.clamp_min.default: _clamp(1, None),
-    aten.clamp.default: _clamp(1, 2),
+    **dict.fromkeys((aten.pow.Tensor_Tensor, aten.pow.Scalar), _binary("Pow")),
+    **dict.fromkeys((aten.clamp_min.default, aten.clamp_min.Tensor), _clamp(1, None)),
+    **dict.fromkeys((aten.clamp_max.default, aten.clamp_max.Tensor), _clamp(None, 1)),
+    **dict.fromkeys((aten.clamp.default, aten.clamp.Tensor), _clamp(1, 2)),
     **dict.fromkeys((aten.sum.dim_IntList, aten.sum.default), _reduce("ReduceSum")),
     **dict.fromkeys((aten.mean.dim, aten.mean.default), _reduce("ReduceMean")),
     aten.amax.default: _reduce("ReduceMax"),
+    aten.amin.default: _reduce("ReduceMin"),
+    aten.argmax.default: _argmax,
     aten._softmax.default: lambda c: c.b.add("Softmax", c[0], axis=c[1]),
     aten._log_softmax.default: lambda c: c.b.add("LogSoftmax", c[0], axis=c[1]),
-    aten.max_pool2d.default: _max_pool,
-    aten.avg_pool2d.default: _avg_pool,
     aten.native_layer_norm.default: _layer_norm,
     aten.scalar_tensor.default: _fill(0),
     aten.full.default: _fill(1),
     aten.full_like.default: _fill(1),
-    **dict.fromkeys((aten.ones_like.default, aten.ones.default), _fill(None, 1.0)),
+    aten.new_full.default: _fill(2),
+    **dict.fromkeys((aten.ones_like.default, aten.ones.default, aten.new_ones.default), _fill(None, 1.0)),
     **dict.fromkeys((aten.zeros_like.default, aten.zeros.default, aten.new_zeros.default), _fill(None, 0.0)),
+    # memory whose content nothing may depend on
+    **dict.fromkeys((aten.empty.memory_format, aten.new_empty.default), _fill(None, 0.0)),
 }
 
 

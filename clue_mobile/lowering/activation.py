@@ -71,6 +71,101 @@ def leaky_relu_backward(grad: Tensor, x: Tensor, slope: float, self_is_result: b
     return grad * _leak(x, slope)
 
 
+def prelu(x: Tensor, weight: Tensor) -> Tensor:
+    """x above zero, else weight * x; weight broadcasts over x (He et al. 2015)."""
+    above = torch.relu(x)
+    return above + weight * (x - above)
+
+
+def prelu_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of (x, weight), the second not summed yet."""
+    above = torch.relu(x)
+    return grad * (weight + (1 - weight) * torch.sign(above)), grad * (x - above)
+
+
+def _outside(x: Tensor, limit: float) -> Tensor:
+    return torch.sign(torch.relu(torch.abs(x) - limit))
+
+
+def hardshrink(x: Tensor, limit: float = 0.5) -> Tensor:
+    """x outside of -limit .. limit, else 0."""
+    return x * _outside(x, limit)
+
+
+def softshrink(x: Tensor, limit: float = 0.5) -> Tensor:
+    """x moved towards zero by at most `limit`."""
+    return x - torch.clamp(x, -limit, limit)
+
+
+def shrink_backward(grad: Tensor, x: Tensor, limit: float) -> Tensor:
+    """1 outside of -limit .. limit, else 0."""
+    return grad * _outside(x, limit)
+
+
+def elu(x: Tensor, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Tensor:
+    """scale * (x above zero, else alpha * (exp(input_scale * x) - 1)); with other constants also selu."""
+    above = torch.relu(x)
+    return scale * (above + alpha * (torch.exp(input_scale * (x - above)) - 1))
+
+
+def celu(x: Tensor, alpha: float = 1) -> Tensor:
+    """elu whose slope is 1 at zero from both sides."""
+    return elu(x, alpha, 1, 1 / alpha)
+
+
+def elu_backward(
+    grad: Tensor, alpha: float, scale: float, input_scale: float, is_result: bool, x: Tensor
+) -> Tensor:
+    """scale above zero, else scale * alpha * input_scale * exp(input_scale * x); x is the result if
+    is_result."""
+    above = torch.relu(x)
+    on = torch.sign(above)
+    if is_result:
+        below = (x - above) * input_scale + alpha * scale * input_scale
+    else:
+        below = scale * alpha * input_scale * torch.exp(input_scale * (x - above))
+    return grad * (on * scale + (1 - on) * below)
+
+
+def _log1p_exp(x: Tensor) -> Tensor:
+    """log(1 + exp(-|x|)), which never overflows."""
+    return torch.log(1 + torch.exp(-torch.abs(x)))
+
+
+def softplus(x: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
+    """log(1 + exp(beta * x)) / beta, and x itself where beta * x exceeds the threshold."""
+    scaled = x * beta
+    soft = (torch.relu(scaled) + _log1p_exp(scaled)) / beta
+    return torch.where(scaled > threshold, x, soft)
+
+
+def mish(x: Tensor) -> Tensor:
+    """x * tanh(softplus(x)) (Misra 2019)."""
+    return x * torch.tanh(torch.relu(x) + _log1p_exp(x))
+
+
+def mish_backward(grad: Tensor, x: Tensor) -> Tensor:
+    """t + x * sigmoid(x) * (1 - t * t) of t = tanh(softplus(x))."""
+    t = torch.tanh(torch.relu(x) + _log1p_exp(x))
+    return grad * (t + x * torch.sigmoid(x) * (1 - t * t))
+
+
+def log_sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(log(sigmoid(x)), a buffer that nothing needs)."""
+    return x - torch.relu(x) - _log1p_exp(x), x.new_empty(0)
+
+
+def log_sigmoid_backward(grad: Tensor, x: Tensor, buffer: Tensor) -> Tensor:
+    """sigmoid(-x)."""
+    return grad * torch.sigmoid(-x)
+
+
+def glu(x: Tensor, dim: int = -1) -> Tensor:
+    """The first half of an axis times the sigmoid of the second."""
+    half = x.shape[dim] // 2
+    return x.narrow(dim, 0, half) * torch.sigmoid(x.narrow(dim, half, half))
+
+
 def silu(x: Tensor) -> Tensor:
     """x * sigmoid(x)."""
     return x * torch.sigmoid(x)
@@ -120,6 +215,21 @@ TABLE: dict[Any, Callable[..., Any]] = {
     aten.hardswish_backward.default: hardswish_backward,
     aten.leaky_relu.default: leaky_relu,
     aten.leaky_relu_backward.default: leaky_relu_backward,
+    aten._prelu_kernel.default: prelu,
+    aten._prelu_kernel_backward.default: prelu_backward,
+    aten.hardshrink.default: hardshrink,
+    aten.hardshrink_backward.default: shrink_backward,
+    aten.softshrink.default: softshrink,
+    aten.softshrink_backward.default: shrink_backward,
+    aten.elu.default: elu,
+    aten.celu.default: celu,
+    aten.elu_backward.default: elu_backward,
+    aten.softplus.default: softplus,
+    aten.mish.default: mish,
+    aten.mish_backward.default: mish_backward,
+    aten.log_sigmoid_forward.default: log_sigmoid,
+    aten.log_sigmoid_backward.default: log_sigmoid_backward,
+    aten.glu.default: glu,
     aten.silu.default: silu,
     aten.silu_backward.default: silu_backward,
     aten.gelu_backward.default: gelu_backward,

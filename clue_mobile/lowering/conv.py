@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clue_mobile.errors import ClueError
 from clue_mobile.lowering import windows
 
 aten = torch.ops.aten
@@ -60,6 +59,26 @@ def _weight_gradient(
     return product.permute(0, 3, 1, 4, 2).reshape(*weight_shape)
 
 
+def _input_gradient(
+    grad: Tensor,
+    weight: Tensor,
+    size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """dL/dx [N, C, *size] of a convolution."""
+    # the tail that no window touched, shorter than a stride: the transposed convolution's output padding
+    tail = [
+        s + 2 * p - windows.padded_size(out, k, step, d)
+        for s, p, out, k, step, d in zip(
+            size, padding, grad.shape[2:], weight.shape[2:], stride, dilation, strict=True
+        )
+    ]
+    return aten.convolution(grad, weight, None, stride, padding, dilation, True, tail, groups)
+
+
 def convolution_backward(
     grad: Tensor,
     x: Tensor,
@@ -75,27 +94,23 @@ def convolution_backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of (x, weight, bias) where `output_mask` asks for them.
 
-    Raises ClueError for transposed convolutions.
+    A transposed convolution is the input gradient of one, so its own backward pass is a convolution of
+    `grad`, and in the weight's gradient input and output change places.
     """
-    if transposed:
-        raise ClueError(
-            "the backward pass of a transposed convolution is not lowered yet; choices: convolution with any "
-            "stride, padding, dilation and groups, or freeze the layer"
-        )
     axes = x.dim() - 2
     stride, padding, dilation = (windows.per_axis(v, axes) for v in (stride, padding, dilation))
+    where = (stride, padding, dilation)
     grad_x = grad_weight = grad_bias = None
     if output_mask[0]:
-        # the tail that no window touched, shorter than a stride: the transposed convolution's output padding
-        tail = [
-            size + 2 * p - windows.padded_size(out, k, s, d)
-            for size, p, out, k, s, d in zip(
-                x.shape[2:], padding, grad.shape[2:], weight.shape[2:], stride, dilation, strict=True
-            )
-        ]
-        grad_x = aten.convolution(grad, weight, None, stride, padding, dilation, True, tail, groups)
+        if transposed:
+            grad_x = aten.convolution(grad, weight, None, *where, False, [0] * axes, groups)
+            for dim in range(2, x.dim()):  # an output padding of a stride or more adds windows
+                grad_x = grad_x.narrow(dim, 0, x.shape[dim])
+        else:
+            grad_x = _input_gradient(grad, weight, x.shape[2:], *where, groups)
     if output_mask[1]:
-        grad_weight = _weight_gradient(grad, x, weight.shape, stride, padding, dilation, groups)
+        pair = (x, grad) if transposed else (grad, x)
+        grad_weight = _weight_gradient(*pair, weight.shape, *where, groups)
     if output_mask[2]:
         grad_bias = grad.sum([0, *range(2, grad.dim())])
     return grad_x, grad_weight, grad_bias

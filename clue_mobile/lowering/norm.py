@@ -1,4 +1,5 @@
-"""Batch norm, and the backward passes of batch and layer norm, from means and element-wise operators.
+"""Batch and group norm, and the backward passes of these and of layer norm, from means and element-wise
+operators.
 
 The tracer hands batch norm over in its functional form: the new running statistics are outputs instead of
 writes. In training mode PyTorch's running variance is the unbiased one, n / (n - 1) times the variance that
@@ -161,10 +162,62 @@ def native_layer_norm_backward(
     )
 
 
+def native_group_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    n: int,
+    channels: int,
+    inner: int,
+    groups: int,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(output, mean [n, groups], 1/std [n, groups]) of x [n, channels, ...], `inner` elements a channel."""
+    grouped = x.reshape(n, groups, -1)
+    mean = grouped.mean(2, keepdim=True)
+    centred = grouped - mean
+    invstd = torch.rsqrt((centred * centred).mean(2, keepdim=True) + eps)
+    out = (centred * invstd).reshape(n, channels, inner)
+    if weight is not None:
+        out = out * _channel(weight, 3)
+    if bias is not None:
+        out = out + _channel(bias, 3)
+    return out.reshape(x.shape), mean.reshape(n, groups), invstd.reshape(n, groups)
+
+
+def native_group_norm_backward(
+    grad: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    invstd: Tensor,
+    weight: Tensor | None,
+    n: int,
+    channels: int,
+    inner: int,
+    groups: int,
+    output_mask: Sequence[bool],
+) -> Gradients:
+    """Gradients of (x, weight, bias): layer norm's within each group (Wu and He 2018)."""
+    invstd = invstd.reshape(n, groups, 1)
+    normalised = (x.reshape(n, groups, -1) - mean.reshape(n, groups, 1)) * invstd
+    grad = grad.reshape(n, channels, inner)
+    scaled = (grad if weight is None else grad * _channel(weight, 3)).reshape(n, groups, -1)
+    total = scaled.mean(2, keepdim=True)
+    along = (scaled * normalised).mean(2, keepdim=True)
+    grad_x = (scaled - total - normalised * along) * invstd
+    return (
+        grad_x.reshape(x.shape) if output_mask[0] else None,
+        (grad * normalised.reshape(grad.shape)).sum([0, 2]) if output_mask[1] else None,
+        grad.sum([0, 2]) if output_mask[2] else None,
+    )
+
+
 TABLE: dict[Any, Callable[..., Any]] = {
     aten._native_batch_norm_legit.no_stats: batch_norm_without_running,
     aten._native_batch_norm_legit_functional.default: batch_norm_functional,
     aten._native_batch_norm_legit_no_training.default: batch_norm_no_training,
     aten.native_batch_norm_backward.default: native_batch_norm_backward,
     aten.native_layer_norm_backward.default: native_layer_norm_backward,
+    aten.native_group_norm.default: native_group_norm,
+    aten.native_group_norm_backward.default: native_group_norm_backward,
 }

@@ -13,6 +13,9 @@ from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
+from clue_mobile.lowering import gather, ranks
+from clue_mobile.lowering.graft import Table
+
 aten = torch.ops.aten
 
 # copies that mean nothing once nothing is written in place
@@ -47,6 +50,7 @@ _FILLS = {
     aten.new_ones.default: 1,
 }
 _MAX_CONSTANT = 4096  # elements; anything larger is cheaper to make on the device than to store
+_MAX_INDEX = 1 << 18  # of whole numbers: an index has to be known where it is used
 # what does nothing where it leaves shape and dtype as they are
 _SHAPERS = {
     aten.reshape.default,
@@ -138,13 +142,19 @@ def fold(graph_module: GraphModule) -> None:
 
 
 def share_equal(graph_module: GraphModule) -> None:
-    """Common subexpressions become one node (all operators are pure here)."""
+    """Common subexpressions, and constants of the same content, become one node (all operators are pure
+    here)."""
     seen: dict[tuple[object, ...], Node] = {}
     graph = graph_module.graph
     for node in list(graph.nodes):
-        if node.op != "call_function":
+        key: tuple[object, ...]
+        if node.op == "get_attr":
+            value = getattr(graph_module, str(node.target))
+            key = (value.dtype, tuple(value.shape), value.numpy().tobytes())
+        elif node.op == "call_function":
+            key = (node.target, repr(node.args), repr(sorted(node.kwargs.items())))
+        else:
             continue
-        key = (node.target, repr(node.args), repr(sorted(node.kwargs.items())))
         if key in seen:
             node.replace_all_uses_with(seen[key])
             graph.erase_node(node)
@@ -160,7 +170,7 @@ def fold_constants(graph_module: GraphModule) -> None:
         if (
             not isinstance(node.target, OpOverload)
             or not isinstance(value, torch.Tensor)
-            or value.numel() > _MAX_CONSTANT
+            or value.numel() > (_MAX_INDEX if value.dtype == torch.int64 else _MAX_CONSTANT)
         ):
             continue
         if node.target in _FILLS:
@@ -181,17 +191,23 @@ def fold_constants(graph_module: GraphModule) -> None:
         graph.erase_node(node)
 
 
+_MAX_POOLS = {
+    aten.max_pool2d_with_indices.default: aten.max_pool2d.default,
+    aten.max_pool3d_with_indices.default: aten.max_pool3d.default,
+}
+
+
 def values_only_max_pool(graph_module: GraphModule) -> None:
     """`max_pool2d_with_indices(...)[0]` becomes `max_pool2d`: unread indices cost nodes on every runtime."""
     graph = graph_module.graph
     for node in list(graph.nodes):
-        if node.target is not aten.max_pool2d_with_indices.default:
+        if node.target not in _MAX_POOLS:
             continue
         users = list(node.users)
         if any(u.args[1] != 0 for u in users if u.users):
             continue
         with graph.inserting_before(node):
-            pooled = graph.call_function(aten.max_pool2d.default, node.args, node.kwargs)
+            pooled = graph.call_function(_MAX_POOLS[node.target], node.args, node.kwargs)
         pooled.meta["val"] = node.meta["val"][0]
         for user in users:
             user.replace_all_uses_with(pooled)
@@ -199,8 +215,21 @@ def values_only_max_pool(graph_module: GraphModule) -> None:
         graph.erase_node(node)
 
 
-def clean(graph_module: GraphModule) -> GraphModule:
-    """Run every pass until the graph stops shrinking."""
+def clean(graph_module: GraphModule, table: Table | None = None) -> GraphModule:
+    """Run every pass until the graph stops shrinking. `table`: lowerings of what the passes write."""
+    _shrink(graph_module)
+    if gather.spell(graph_module, table or {}):
+        _shrink(graph_module)
+    if ranks.lower_permutes(graph_module):
+        _shrink(graph_module)
+    values_only_max_pool(graph_module)
+    graph_module.graph.eliminate_dead_code()
+    graph_module.graph.lint()
+    graph_module.recompile()
+    return graph_module
+
+
+def _shrink(graph_module: GraphModule) -> None:
     size = -1
     while size != len(graph_module.graph.nodes):
         size = len(graph_module.graph.nodes)
@@ -208,8 +237,3 @@ def clean(graph_module: GraphModule) -> GraphModule:
         fold_constants(graph_module)
         share_equal(graph_module)
         graph_module.graph.eliminate_dead_code()
-    values_only_max_pool(graph_module)
-    graph_module.graph.eliminate_dead_code()
-    graph_module.graph.lint()
-    graph_module.recompile()
-    return graph_module

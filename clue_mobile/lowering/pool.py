@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from clue_mobile.lowering import windows
+from clue_mobile.lowering.axes import Matrix, adjoint, along, selection
 
 aten = torch.ops.aten
 
@@ -95,49 +96,78 @@ def avg_pool_backward(
 
 
 def _even_kernel(size: Sequence[int], out: Sequence[int]) -> list[int] | None:
-    """The window of the average pooling that adaptive pooling is, where every axis divides."""
+    """The window of the pooling that adaptive pooling is, where every axis divides."""
     if any(s % o for s, o in zip(size, out, strict=True)):
         return None
     return [s // o for s, o in zip(size, out, strict=True)]
 
 
-def _adaptive_matrix(size: int, out: int, like: Tensor) -> Tensor:
-    """Constant [size, out]; column i averages the span floor(i*size/out) .. ceil((i+1)*size/out)."""
-    spans = [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
-    rows = [[1 / (stop - start) if start <= j < stop else 0.0 for start, stop in spans] for j in range(size)]
-    return torch.tensor(rows, dtype=like.dtype)
+def _spans(size: int, out: int) -> list[tuple[int, int]]:
+    """What adaptive pooling takes together: floor(i*size/out) .. ceil((i+1)*size/out)."""
+    return [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
 
 
-def _along_both(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """[..., H', W']: x [..., H, W] times rows [H, H'] and columns [W, W'], each one product of matrices."""
-    for matrix in (columns, rows):
-        *outer, last = x.shape
-        product = torch.mm(x.reshape(-1, last), matrix)
-        x = product.reshape(*outer, matrix.shape[1]).transpose(-1, -2)
-    return x
+def _averages(size: Sequence[int], out: Sequence[int]) -> list[Matrix | None]:
+    """The matrix of each axis of uneven adaptive average pooling; None where an axis stays as it is."""
+    return [
+        [[1 / (b - a) if a <= j < b else 0.0 for j in range(s)] for a, b in _spans(s, o)] if s != o else None
+        for s, o in zip(size, out, strict=True)
+    ]
 
 
-def adaptive_avg_pool2d(x: Tensor, output_size: Sequence[int]) -> Tensor:
+def adaptive_avg_pool(n: int, x: Tensor, output_size: Sequence[int]) -> Tensor:
     """Global pooling is a mean, an even division average pooling, any other size a matrix for each axis."""
-    size, out = x.shape[-2:], list(output_size)
-    if out == [1, 1]:
-        return x.mean([-2, -1], keepdim=True)
+    size, out = x.shape[-n:], list(output_size)
+    if out == [1] * n:
+        return x.mean(list(range(-n, 0)), keepdim=True)
     kernel = _even_kernel(size, out)
     if kernel is not None:
-        return x if kernel == [1, 1] else aten.avg_pool2d(x, kernel, kernel)
-    return _along_both(x, _adaptive_matrix(size[0], out[0], x), _adaptive_matrix(size[1], out[1], x))
+        pool = aten.avg_pool2d if n == 2 else aten.avg_pool3d
+        return x if kernel == [1] * n else pool(x, kernel, kernel)
+    return along(x, _averages(size, out))
 
 
-def adaptive_avg_pool2d_backward(grad: Tensor, x: Tensor) -> Tensor:
+def adaptive_avg_pool_backward(n: int, grad: Tensor, x: Tensor) -> Tensor:
     """The adjoint of the forward pass in each of its forms."""
-    size, out = x.shape[-2:], grad.shape[-2:]
-    if list(out) == [1, 1]:
-        return (grad / (size[0] * size[1])).expand(x.shape)
+    size, out = x.shape[-n:], grad.shape[-n:]
+    if list(out) == [1] * n:
+        return (grad / math.prod(size)).expand(x.shape)
     kernel = _even_kernel(size, out)
     if kernel is not None:
-        return avg_pool_backward(2, grad, x, kernel, kernel, [0, 0], False, True, None)
-    rows, columns = (_adaptive_matrix(size[a], out[a], x).t() for a in range(2))
-    return _along_both(grad, rows, columns)
+        return avg_pool_backward(n, grad, x, kernel, kernel, [0] * n, False, True, None)
+    return adjoint(grad, _averages(size, out))
+
+
+def _even_windows(size: Sequence[int], out: Sequence[int]) -> tuple[list[int], list[Matrix | None]]:
+    """Uneven spans as windows of one size: (kernel, matrix of each axis that repeats a span's last element).
+
+    The repeated elements change no maximum, and the first of equal ones takes the gradient.
+    """
+    kernel, matrices = [], []
+    for s, o in zip(size, out, strict=True):
+        spans = _spans(s, o)
+        longest = max(b - a for a, b in spans)
+        taken = [min(a + j, b - 1) for a, b in spans for j in range(longest)]
+        kernel.append(longest)
+        matrices.append(None if taken == list(range(s)) else selection(taken, s))
+    return kernel, matrices
+
+
+def adaptive_max_pool(n: int, x: Tensor, output_size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """(maxima, indices, which mean nothing and only their own backward may be given) of each span."""
+    kernel, matrices = _even_windows(x.shape[-n:], output_size)
+    pool = aten.max_pool2d_with_indices if n == 2 else aten.max_pool3d_with_indices
+    values, indices = pool(along(x, matrices), kernel, kernel)
+    return values, indices
+
+
+def adaptive_max_pool_backward(n: int, grad: Tensor, x: Tensor, indices: Tensor) -> Tensor:
+    """The first maximum of each span takes the gradient."""
+    kernel, matrices = _even_windows(x.shape[-n:], grad.shape[-n:])
+    spread = along(x, matrices)
+    return adjoint(
+        max_pool_backward(n, grad, spread, kernel, kernel, [0] * n, [1] * n, False, indices), matrices
+    )
 
 
 TABLE: dict[Any, Callable[..., Any]] = {
@@ -145,6 +175,12 @@ TABLE: dict[Any, Callable[..., Any]] = {
     aten.max_pool3d_with_indices_backward.default: partial(max_pool_backward, 3),
     aten.avg_pool2d_backward.default: partial(avg_pool_backward, 2),
     aten.avg_pool3d_backward.default: partial(avg_pool_backward, 3),
-    aten._adaptive_avg_pool2d.default: adaptive_avg_pool2d,
-    aten._adaptive_avg_pool2d_backward.default: adaptive_avg_pool2d_backward,
+    aten._adaptive_avg_pool2d.default: partial(adaptive_avg_pool, 2),
+    aten._adaptive_avg_pool2d_backward.default: partial(adaptive_avg_pool_backward, 2),
+    aten._adaptive_avg_pool3d.default: partial(adaptive_avg_pool, 3),
+    aten._adaptive_avg_pool3d_backward.default: partial(adaptive_avg_pool_backward, 3),
+    aten.adaptive_max_pool2d.default: partial(adaptive_max_pool, 2),
+    aten.adaptive_max_pool2d_backward.default: partial(adaptive_max_pool_backward, 2),
+    aten.adaptive_max_pool3d.default: partial(adaptive_max_pool, 3),
+    aten.adaptive_max_pool3d_backward.default: partial(adaptive_max_pool_backward, 3),
 }

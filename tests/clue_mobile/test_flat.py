@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -209,13 +210,11 @@ class Returns(nn.Module):
 @pytest.mark.parametrize(
     ("result", "found"),
     [
-        ((torch.zeros(5, 3), torch.zeros(1)), "returns tuple"),
-        ({"logits": torch.zeros(5, 3)}, "returns dict"),
         (torch.zeros(5, 4), r"returns \(5, 4\)"),
         (torch.zeros(3), r"returns \(3,\)"),
     ],
 )
-def test_anything_but_logits_is_refused(result: Any, found: str, pixels: Tensor) -> None:
+def test_logits_of_another_shape_are_refused(result: Any, found: str, pixels: Tensor) -> None:
     model = FlatModel(Returns(result), SPEC)
     with pytest.raises(ClueError, match=rf"{found}.*not logits of shape \(5, 3\): check --classes"):
         model.predict(model.pack(), pixels)
@@ -233,3 +232,155 @@ def test_running_statistics_without_momentum_are_refused() -> None:
 def test_nothing_trainable_is_refused() -> None:
     with pytest.raises(ClueError, match=r"no trainable parameter.*--train-only"):
         FlatModel(Net().requires_grad_(False), SPEC)
+
+
+class Answers(nn.Module):
+    """A classifier that returns whatever it is given to make of its logits."""
+
+    def __init__(self, answer: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.fc = nn.Linear(2, 3)
+        self.answer = answer
+
+    def forward(self, x: Tensor) -> Any:
+        return self.answer(self.fc(x.mean((2, 3))))
+
+
+@pytest.mark.parametrize(("answer", "found"), [
+    (lambda z: (z, z[:, :2]), r"a tuple of 2 \(a tensor \(5, 3\), a tensor \(5, 2\)\)"),
+    (lambda z: {"logits": z, "aux": z}, "a dict of 'logits', 'aux'"),
+    (lambda z: Pair(z, None), r"a Pair of 2 \(logits=a tensor \(5, 3\), aux=a NoneType\)"),
+])  # fmt: skip
+def test_what_is_returned_besides_logits_is_named(
+    answer: Callable[[Tensor], Any], found: str, pixels: Tensor
+) -> None:
+    model = FlatModel(Answers(answer), SPEC)
+    with pytest.raises(ClueError, match=rf"{found} \(.*test_flat\.py, line \d+\).*returns its logits alone"):
+        model.predict(model.pack(), pixels)
+
+
+class Pair(NamedTuple):
+    """Two logits, as models with auxiliary heads return them."""
+
+    logits: Tensor
+    aux: Tensor | None
+
+
+class WithAuxiliaryHead(nn.Module):
+    """Two heads while it trains and one otherwise, as GoogLeNet and Inception have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(2)
+        self.fc, self.aux = nn.Linear(2, 3), nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+
+    def forward(self, x: Tensor) -> Any:
+        pooled = self.norm(x).mean((2, 3))
+        return Pair(self.fc(pooled), self.aux(pooled)) if self.training else self.fc(pooled)
+
+
+def test_auxiliary_heads_take_no_part(pixels: Tensor) -> None:
+    model = FlatModel(WithAuxiliaryHead(), SPEC)
+    state = model.pack()
+    leaves = model.leaves(state)
+    logits, moved = model.forward(leaves, state, pixels, "batch")
+    gradient = model.named("params", model.gradient(logits.pow(2).sum(), leaves))
+    for name, value in gradient.items():
+        assert bool(value.any()) != name.startswith("aux"), name
+    after = model.named("buffers", moved["buffers"])
+    assert not after["aux.1.running_mean"].any()
+    assert after["norm.running_mean"].any()
+
+
+def _quantized() -> nn.Module:
+    layer: nn.Module = nn.Linear(3, 3)
+    layer.weight = nn.Parameter(torch.zeros(3, 3, dtype=torch.int8), requires_grad=False)  # type: ignore[assignment]
+    return layer
+
+
+def _complex() -> nn.Module:
+    layer = nn.Linear(3, 3)
+    layer.register_buffer("turns", torch.zeros(2, dtype=torch.complex64))
+    return layer
+
+
+REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "lazy": (lambda: nn.LazyLinear(3), r"layer '0' \(LazyLinear\) has no weights yet.*run one batch through"),
+    "half": (lambda: nn.Linear(3, 3).half(), "parameter '0.weight' is torch.float16.*module.float"),
+    "bfloat16": (lambda: nn.Linear(3, 3).bfloat16(), "parameter '0.weight' is torch.bfloat16.*module.float"),
+    "complex": (
+        lambda: nn.Linear(3, 3, dtype=torch.complex64),
+        "'0.weight' is torch.complex64.*no runtime has",
+    ),
+    "complex buffer": (_complex, "the buffer '0.turns' is torch.complex64"),
+    "integers": (
+        _quantized,
+        "the parameter '0.weight' is torch.int8, which has no gradient: make it a buffer",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_weights_that_no_program_can_hold_are_refused(kind: str) -> None:
+    make, sentence = REFUSED[kind]
+    with pytest.raises(ClueError, match=sentence):
+        FlatModel(nn.Sequential(make()), SPEC)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quantized_layers_are_refused() -> None:
+    layer = torch.ao.nn.quantized.dynamic.Linear(3, 3)
+    with pytest.raises(ClueError, match=r"layer '0' \(Linear\) is quantized.*float32 model that it was made"):
+        FlatModel(nn.Sequential(layer), SPEC)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_the_old_weight_norm_can_be_copied(pixels: Tensor) -> None:
+    module = torch.nn.utils.weight_norm(nn.Conv2d(2, 3, 1))
+    net = nn.Sequential(module, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net(pixels)  # leaves a weight with a history behind
+    model = FlatModel(net, SPEC)
+    assert {e.name for e in model.entries} == {"0.bias", "0.weight_g", "0.weight_v"}
+    torch.testing.assert_close(model.predict(model.pack(), pixels), net(normalised(pixels)))
+
+
+def test_batch_norm_without_running_statistics_normalises_by_the_batch(pixels: Tensor) -> None:
+    net = nn.Sequential(
+        nn.BatchNorm2d(2, track_running_stats=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3)
+    )
+    model = FlatModel(net, SPEC)
+    state = model.pack()
+    for mode in ("frozen", "batch", "batch_keep_running"):
+        logits, moved = model.forward(model.leaves(state), state, pixels, mode)  # type: ignore[arg-type]
+        torch.testing.assert_close(logits, net(normalised(pixels)))
+        assert moved == {}
+
+
+class Remembers(nn.Module):
+    """Keeps what it made of its weight in eval mode, as LeViT keeps its attention biases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(2, 3)
+        self.kept: dict[str, Tensor] = {}
+        self.last: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if "scale" not in self.kept:
+            self.kept["scale"] = self.fc.weight.sum()
+        if self.last is None:
+            self.last = self.fc.bias * 2
+        return self.fc(x.mean((2, 3))) * self.kept["scale"] + self.last
+
+
+def test_what_a_layer_keeps_is_forgotten_after_each_call(pixels: Tensor) -> None:
+    model = FlatModel(Remembers(), SPEC)
+    state = model.pack()
+    first = model.predict(state, pixels)
+    doubled = {"params": state["params"] * 2}
+    assert not torch.equal(model.predict(doubled, pixels), first)
+    for _ in range(2):  # a graph that was kept would be gone the second time
+        leaves = model.leaves(state)
+        logits, _ = model.forward(leaves, state, pixels)
+        assert model.gradient(logits.sum(), leaves).any()
+    assert torch.equal(model.predict(state, pixels), first)

@@ -30,6 +30,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 X = draw(2, 3, 4)
 POSITIVE = draw(2, 3, 4).abs() + 0.5
 IMAGE = draw(2, 4, 6, 5)
+VOLUME = draw(2, 3, 4, 5, 4)
 WHOLE = torch.tensor([[-3, 0, 2], [5, -1, 4]])
 FLAGS = torch.tensor([[True, False, True], [False, False, True]])
 LIKE = draw(2, 3, seed=1)
@@ -65,6 +66,8 @@ CASES: dict[Any, list[list[Any]]] = {
     ],
     aten.select.int: [[X, 0, 1], [X, -1, -2], [X, 1, 0], [WHOLE, -2, 1]],
     aten.unbind.int: [[X], [X, -1], [WHOLE, 1]],
+    aten.index_select.default: [[X, 1, torch.tensor([2, 0, 2])], [X, -1, torch.tensor([3])]],
+    aten.flip.default: [[X, [1]], [X, [0, -1]], [WHOLE, [-2]]],
     aten.expand.default: [[draw(2, 1, 4), [2, 3, 4]], [draw(1, 4), [5, -1, -1]], [torch.tensor(1.5), [2, 2]]],
     aten.cat.default: [[[X, X]], [[X, draw(2, 3, 1)], -1], [[WHOLE, LIKE], 1], [[FLAGS, FLAGS], 0]],
     aten.constant_pad_nd.default: [
@@ -119,6 +122,14 @@ CASES: dict[Any, list[list[Any]]] = {
     aten.le.Tensor: [[X, X], [LIKE, WHOLE]],
     aten.eq.Scalar: [[WHOLE, 2], [WHOLE, 2.5], [FLAGS, 1], [X, 0]],
     aten.eq.Tensor: [[WHOLE, WHOLE.flip(1)], [FLAGS, FLAGS.flip(0)], [X, X]],
+    aten.ne.Scalar: [[WHOLE, 2], [WHOLE, 2.5], [X, 0]],
+    aten.ne.Tensor: [[WHOLE, WHOLE.flip(1)], [FLAGS, FLAGS.flip(0)]],
+    aten.logical_and.default: [[FLAGS, FLAGS.flip(0)], [FLAGS, FLAGS[:, :1]]],
+    aten.logical_or.default: [[FLAGS, FLAGS.flip(1)]],
+    aten.logical_not.default: [[FLAGS]],
+    aten.bitwise_and.Tensor: [[FLAGS, FLAGS.flip(0)]],
+    aten.bitwise_or.Tensor: [[FLAGS, FLAGS.flip(1)]],
+    aten.bitwise_not.default: [[FLAGS]],
     aten.where.self: [
         [FLAGS, LIKE, -LIKE], [FLAGS, LIKE, torch.tensor(0.0)], [FLAGS, WHOLE, LIKE],
         [FLAGS[:, :1], LIKE, WHOLE],
@@ -129,6 +140,10 @@ CASES: dict[Any, list[list[Any]]] = {
     ],
     aten.relu.default: [[X]],
     aten.sign.default: [[X * (X > 0)], [WHOLE]],
+    aten.sgn.default: [[X * (X > 0)], [WHOLE]],
+    aten.sin.default: [[X], [WHOLE]],
+    aten.cos.default: [[X]],
+    aten.floor.default: [[X]],
     aten.exp.default: [[X], [WHOLE]],
     aten.log.default: [[POSITIVE]],
     aten.sqrt.default: [[POSITIVE], [WHOLE * WHOLE]],
@@ -143,7 +158,13 @@ CASES: dict[Any, list[list[Any]]] = {
     aten.pow.Tensor_Scalar: [
         [X, 2], [X, 3], [POSITIVE, 0.5], [POSITIVE, -1], [WHOLE, 2], [WHOLE, 3], [POSITIVE, 2.0],
     ],
+    aten.pow.Tensor_Tensor: [[POSITIVE, draw(4)], [POSITIVE[0, :2, :3], WHOLE]],
+    aten.pow.Scalar: [[2, X], [0.5, WHOLE]],
     aten.clamp_min.default: [[X, 0.25], [X, 0], [WHOLE, 1]],
+    aten.clamp_min.Tensor: [[X, draw(4)], [WHOLE, LIKE]],
+    aten.clamp_max.default: [[X, 0.25], [WHOLE, 1]],
+    aten.clamp_max.Tensor: [[X, torch.tensor(0.5)]],
+    aten.clamp.Tensor: [[X, draw(4) - 2, draw(3, 1) + 2], [X, None, draw(4)], [X, draw(4)]],
     aten.clamp.default: [[X, -0.5, 0.5], [X, None, 0], [X, 0.1], [WHOLE, 0, 3], [WHOLE, -0.5, 2.5]],
     aten.sum.dim_IntList: [
         [X, [1]], [X, [-1, 0], True], [X, []], [X, None, True], [FLAGS, [1]], [WHOLE, [0], True],
@@ -153,6 +174,8 @@ CASES: dict[Any, list[list[Any]]] = {
     aten.mean.dim: [[X, [1]], [X, [-1, -2], True], [X, None], [X, [], True]],
     aten.mean.default: [[X], [torch.tensor(2.0)]],
     aten.amax.default: [[X, [1]], [X, [-1, 0], True], [X], [X, [], True], [WHOLE, [1], True]],
+    aten.amin.default: [[X, [1]], [X, [-1, 0], True], [WHOLE, [1], True]],
+    aten.argmax.default: [[X, 1], [X, -1, True], [WHOLE, 0]],
     aten._softmax.default: [[X, 1, False], [X, -1, False]],
     aten._log_softmax.default: [[X, 0, False], [X, -1, False]],
     aten.max_pool2d.default: [
@@ -160,6 +183,11 @@ CASES: dict[Any, list[list[Any]]] = {
         pool([2, 2], [2, 2], [0, 0], [1, 1], True), pool([3, 3], [2, 2], [1, 1], [1, 1], True),
         pool([2, 2], [4, 4], [1, 1], [1, 1], True),
     ],
+    aten.max_pool3d.default: [
+        [VOLUME, [2, 2, 2]], [VOLUME, [3], [2], [1]],
+        [VOLUME, [2, 1, 2], [2, 2, 1], [1, 0, 0], [1, 1, 2], True],
+    ],
+    aten.avg_pool3d.default: [[VOLUME, [2, 2, 2]], [VOLUME, [3], [1], [1], False, False]],
     aten.avg_pool2d.default: [
         pool([2, 2]), pool([3, 2], [2, 1], [1, 1]), pool([3, 3], [2, 2], [1, 1], False, False),
         pool([2], [3], [0]),
@@ -171,11 +199,15 @@ CASES: dict[Any, list[list[Any]]] = {
     aten.scalar_tensor.default: [[2.5], [3, {"dtype": torch.int64}]],
     aten.full.default: [[[2, 3], 1.5], [[], -1.0], [[2], 7, {"dtype": torch.int64}]],
     aten.full_like.default: [[X, 0.5], [WHOLE, 3]],
+    aten.new_full.default: [[X, [2, 3], 0.5], [X, [], 2]],
+    aten.new_ones.default: [[X, [2]], [WHOLE, [2, 2]]],
     aten.ones_like.default: [[X], [FLAGS], [torch.tensor(0.0)]],
     aten.ones.default: [[[2, 3]], [[]]],
     aten.zeros_like.default: [[X], [WHOLE]],
     aten.zeros.default: [[[2, 3]], [[2], {"dtype": torch.bool}]],
     aten.new_zeros.default: [[X, [4]], [X, []]],
+    aten.empty.memory_format: [[[0]], [[2, 0]]],
+    aten.new_empty.default: [[X, [0]], [X, [2, 0]]],
 }  # fmt: skip
 
 
@@ -254,6 +286,8 @@ def test_it_gives_what_eager_pytorch_gives(op: Any, arguments: list[Any]) -> Non
     (aten.add.Tensor, [FLAGS, FLAGS]),
     (aten.maximum.default, [FLAGS, FLAGS]),
     (aten.gt.Tensor, [FLAGS, FLAGS]),
+    (aten.logical_and.default, [WHOLE, WHOLE]),
+    (aten.argmax.default, [X]),
     (aten._to_copy.default, [X, {"dtype": torch.float16}]),
     (aten.cumsum.default, [X, 1]),
 ])  # fmt: skip

@@ -31,17 +31,25 @@ WITHOUT_SELECT: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "silu": F.silu,
     "mish": F.mish,
+    "elu": partial(F.elu, alpha=0.7),
+    "celu": partial(F.celu, alpha=0.7),
+    "selu": F.selu,
+    "hardshrink": partial(F.hardshrink, lambd=1.0),
+    "softshrink": partial(F.softshrink, lambd=1.0),
+    "logsigmoid": F.logsigmoid,
+    "softsign": F.softsign,
+    "tanhshrink": F.tanhshrink,
+    "prelu": lambda x: F.prelu(x, torch.full((3,), 0.2, dtype=x.dtype)),
+    "elu in place": lambda x: F.elu(x * 2, inplace=True),
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
 }
 WITH_SELECT: dict[str, Callable[[Tensor], Tensor]] = {
-    "elu": F.elu,
-    "selu": F.selu,
     "softplus": F.softplus,
+    "softplus of two": partial(F.softplus, beta=2.0, threshold=2.0),
     "threshold": partial(F.threshold, threshold=1.0, value=-2.0),
     "threshold_zero": partial(F.threshold, threshold=0.0, value=-2.0),
     "clamp": partial(torch.clamp, min=-3.0, max=1.0),
-    "prelu": lambda x: F.prelu(x, torch.full((3,), 0.2, dtype=x.dtype)),
 }
 
 
@@ -87,3 +95,38 @@ def test_softmax(function: Callable[[Tensor, int], Tensor], shape: list[int], di
 
 def test_softmax_of_large_values_stays_finite() -> None:
     check(Apply(lambda x: F.log_softmax(x, 1)), 3, 4, source=lambda *s: 400 * draw_ties(*s))
+
+
+@examples(max_examples=15)
+@given(
+    outer=st.integers(1, 3),
+    channels=st.integers(1, 4),
+    inner=st.lists(st.integers(1, 3), max_size=3),
+    shared=st.booleans(),
+)
+def test_prelu_and_its_weight(outer: int, channels: int, inner: list[int], shared: bool) -> None:
+    check(nn.PReLU(1 if shared else channels), outer, channels, *inner, source=draw_ties)
+
+
+@examples(max_examples=15)
+@given(name=st.sampled_from(["silu", "hardswish", "mish", "elu", "gelu", "glu"]), seed=st.integers(0, 99))
+def test_far_from_zero_too(name: str, seed: int) -> None:
+    function = {**WITHOUT_SELECT, "glu": lambda x: F.glu(x, 1)}[name]
+    check(Apply(function), 2, 4, 3, source=lambda *shape: 30 * draw(*shape, seed=seed))
+
+
+@pytest.mark.parametrize("layer", [nn.ReLU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.ReLU6, nn.LeakyReLU])
+def test_in_place_layers_equal_those_that_are_not(layer: Callable[..., nn.Module]) -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(4)
+            self.act = layer(inplace=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.act(self.norm(x))
+            y = y.mul(0.5).add_(x).sub_(1)
+            y[:, 0] = 2 * x[:, 1]
+            return self.act(y)
+
+    check(Pair(), 3, 4, tolerance=1e-7 if layer is nn.Hardsigmoid else 1e-10)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from lowering_case import check, draw, examples, operators
 from torch import nn
 
-from clue_mobile.errors import ClueError
 from clue_mobile.lowering import lower
 
 LAYERS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -101,6 +100,36 @@ def test_frozen_tensors_cost_nothing(frozen: str) -> None:
     assert operators(graph)["convolution"] == 1
 
 
-def test_transposed_convolutions_are_refused() -> None:
-    with pytest.raises(ClueError, match="transposed convolution is not lowered yet; choices:"):
-        check(nn.ConvTranspose2d(2, 3, 2), 1, 2, 4, 4)
+TRANSPOSED: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+
+
+@st.composite
+def transposed(draw: Any, axes: int) -> tuple[nn.Module, tuple[int, ...]]:
+    """A transposed layer and an input shape that it takes; the output padding may exceed the stride."""
+
+    def per_axis(low: int, high: int) -> tuple[int, ...]:
+        return tuple(draw(st.integers(low, high)) for _ in range(axes))
+
+    kernel, stride, dilation = per_axis(1, 3), per_axis(1, 3), per_axis(1, 3)
+    more = tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True))
+    size = per_axis(1, 4)
+    whole = [
+        (n - 1) * s + d * (k - 1) + 1 + o
+        for n, s, d, k, o in zip(size, stride, dilation, kernel, more, strict=True)
+    ]
+    padding = tuple(draw(st.integers(0, min(2, (w - 1) // 2))) for w in whole)
+    groups = draw(st.sampled_from([1, 1, 2]))
+    group_in, group_out = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    layer = TRANSPOSED[axes](
+        groups * group_in, groups * group_out, kernel, stride, padding, more, groups, draw(st.booleans()),
+        dilation,
+    )  # fmt: skip
+    return layer, (draw(st.integers(1, 2)), groups * group_in, *size)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@examples(max_examples=15)
+@given(data=st.data())
+def test_transposed_convolution_equals_autograd(axes: int, data: st.DataObject) -> None:
+    layer, shape = data.draw(transposed(axes))
+    check(layer, *shape)

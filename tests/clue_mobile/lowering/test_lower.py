@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -202,7 +203,6 @@ DATA_DEPENDENT: dict[str, Callable[[Tensor], Any]] = {
     "lambda x: x * x.max().item()": lambda x: x * x.max().item(),
     "lambda x: x[x > 0]": lambda x: x[x > 0],
     "lambda x: x.nonzero()": lambda x: x.nonzero(),
-    "lambda x: x + x.detach().numpy()": lambda x: x + x.detach().numpy(),
 }
 
 
@@ -217,6 +217,87 @@ def test_control_flow_on_data_is_refused_with_its_line(line: str) -> None:
     assert line in str(caught.value)
 
 
+def _by_numpy(x: Tensor) -> Tensor:
+    return x + torch.from_numpy(np.sin(x.detach().numpy()))
+
+
+class NoFormula(torch.autograd.Function):
+    """A function of which nobody has said how its gradient is found."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 2
+
+
+class UnseenFormula(torch.autograd.Function):
+    """A function whose gradient is worked out where no tracer sees it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return torch.from_numpy(2 * grad.numpy())
+
+
+@torch.library.custom_op("clue_tests::doubled", mutates_args=())
+def doubled(x: Tensor) -> Tensor:
+    return x * 2
+
+
+@doubled.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _no_formula(x: Tensor) -> Tensor:
+    return NoFormula.apply(x)
+
+
+def _unseen_formula(x: Tensor) -> Tensor:
+    return UnseenFormula.apply(x)
+
+
+def _custom_operator(x: Tensor) -> Tensor:
+    return doubled(x)
+
+
+def _no_forward_form(x: Tensor) -> Tensor:
+    return F.grid_sample(x.reshape(1, 1, 2, 2), x.reshape(1, 2, 1, 2), align_corners=False)
+
+
+REFUSED: dict[Callable[[Tensor], Tensor], tuple[str, str]] = {
+    _by_numpy: ("it leaves PyTorch for NumPy, where no trace can follow", "np.sin(x.detach().numpy())"),
+    _no_formula: ("a custom autograd function has no formula for its gradient: give", "NoFormula.apply(x)"),
+    _unseen_formula: ("a custom autograd function does, its formula stays unseen", "2 * grad.numpy()"),
+    _custom_operator: ("custom operator 'clue_tests.doubled' has no formula for its", "return doubled(x)"),
+    _no_forward_form: ("needs the backward of 'grid_sampler_2d_backward", "F.grid_sample("),
+}
+
+
+@pytest.mark.parametrize("function", REFUSED, ids=lambda f: f.__name__)
+def test_each_refused_kind_gives_one_sentence_with_its_line(function: Callable[[Tensor], Tensor]) -> None:
+    def gradient(x: Tensor) -> tuple[Tensor, ...]:
+        leaf = x.detach().clone().requires_grad_()
+        return torch.autograd.grad(function(leaf).sum(), [leaf])
+
+    sentence, line = REFUSED[function]
+    with pytest.raises(ClueError) as caught:
+        lower(gradient, [torch.zeros(4)], name="step")
+    message = str(caught.value)
+    assert message.startswith("the program 'step' ")
+    assert sentence in message
+    assert f"({Path(__file__)}, line " in message
+    assert line in message
+    assert "\n" not in message
+
+
+def test_a_custom_operator_is_refused_in_the_forward_pass_too() -> None:
+    with pytest.raises(ClueError, match=r"calls the operator 'clue_tests\.doubled\.default'.*doubled\(x\)"):
+        lower(lambda x: (_custom_operator(x),), [torch.zeros(4)])
+
+
 @pytest.mark.parametrize("function", [F.dropout, torch.rand_like, lambda x: x.clone().uniform_()])
 def test_random_numbers_are_refused(function: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(ClueError, match=r"draws random numbers .*switch it off in the model's eval mode"):
@@ -229,8 +310,8 @@ def test_views_by_strides_are_refused() -> None:
 
 
 def test_an_unknown_backward_is_refused_by_name() -> None:
-    with pytest.raises(ClueError, match=r"needs the backward of 'adaptive_max_pool2d_backward\.default'"):
-        check(nn.AdaptiveMaxPool2d(2), 1, 2, 5, 5)
+    with pytest.raises(ClueError, match=r"needs the backward of 'grid_sampler_2d_backward\.default'"):
+        check(Apply(lambda x: F.grid_sample(x, x[:, :, :, :2], align_corners=False)), 1, 2, 2, 2)
 
 
 def test_other_errors_of_the_model_name_their_line() -> None:

@@ -95,12 +95,29 @@ def test_layer_norm_equals_autograd(outer: list[int], inner: list[int], affine: 
     check(nn.LayerNorm(inner, eps=1e-3, elementwise_affine=affine, bias=bias), *outer, *inner)
 
 
-@pytest.mark.parametrize("affine", [True, False])
-@pytest.mark.parametrize("groups", [1, 2, 4])
-def test_group_norm_equals_autograd(groups: int, affine: bool) -> None:
-    check(nn.GroupNorm(groups, 4, affine=affine), 2, 4, 3, 2)
+@examples(max_examples=25)
+@given(
+    groups=st.integers(1, 3),
+    each=st.integers(1, 3),
+    affine=st.booleans(),
+    inner=st.lists(st.integers(1, 4), max_size=3),
+)
+def test_group_norm_equals_autograd(groups: int, each: int, affine: bool, inner: list[int]) -> None:
+    graph = check(nn.GroupNorm(groups, groups * each, eps=1e-3, affine=affine), 2, groups * each, *inner)
+    assert operators(graph)["native_group_norm"] == 0
 
 
-@pytest.mark.parametrize("tracked", [True, False])
-def test_instance_norm_equals_autograd(tracked: bool) -> None:
-    check(nn.InstanceNorm2d(3, affine=True, track_running_stats=tracked), 2, 3, 4, 3)
+def test_group_norm_of_channels_last_and_without_batch_statistics() -> None:
+    graph = check(nn.GroupNorm(2, 4), 2, 4, 3, 2)
+    assert operators(graph)["mean"] == 4  # two in each direction: normalised values are shared
+    assert len(graph.graph.nodes) <= 35
+
+
+INSTANCE_NORMS: dict[int, Any] = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+
+
+@examples(max_examples=15)
+@given(axes=st.integers(1, 3), channels=st.integers(1, 3), affine=st.booleans(), tracked=st.booleans())
+def test_instance_norm_equals_autograd(axes: int, channels: int, affine: bool, tracked: bool) -> None:
+    layer = INSTANCE_NORMS[axes](channels, eps=1e-3, affine=affine, track_running_stats=tracked)
+    check(layer, 2, channels, *[3, 2, 4][:axes])

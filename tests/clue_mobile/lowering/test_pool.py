@@ -92,3 +92,37 @@ def test_other_forms(module: nn.Module, shape: tuple[int, ...]) -> None:
 def test_windows_that_do_not_overlap_cost_no_additions() -> None:
     assert operators(check(nn.MaxPool2d(2), 2, 3, 4, 4))["add"] == 0
     assert operators(check(nn.AvgPool2d(2), 2, 3, 4, 4))["add"] == 0
+
+
+@st.composite
+def adaptive(draw: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Sizes of one to three axes, and what they are pooled to, which may be more."""
+    axes = draw(st.integers(1, 3))
+    return tuple(draw(st.tuples(*[st.integers(1, 6)] * axes)) for _ in range(2))  # type: ignore[return-value]
+
+
+AVERAGES: dict[int, Any] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+MAXIMA: dict[int, Any] = {1: nn.AdaptiveMaxPool1d, 2: nn.AdaptiveMaxPool2d, 3: nn.AdaptiveMaxPool3d}
+
+
+@examples(max_examples=30)
+@given(sizes=adaptive())
+def test_adaptive_average_pooling_of_any_rank(sizes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    size, out = sizes
+    check(AVERAGES[len(size)](out), 2, 2, *size)
+
+
+@pytest.mark.parametrize("source", [draw, draw_ties])
+@examples(max_examples=20)
+@given(sizes=adaptive())
+def test_adaptive_max_pooling(
+    source: Callable[..., Tensor], sizes: tuple[tuple[int, ...], tuple[int, ...]]
+) -> None:
+    size, out = sizes
+    check(MAXIMA[len(size)](out), 2, 2, *size, source=source)
+
+
+def test_adaptive_max_pooling_needs_no_product_where_it_divides() -> None:
+    found = operators(check(nn.AdaptiveMaxPool2d((2, 3)), 2, 3, 4, 6))
+    assert found["mm"] == 0
+    assert found["max_pool2d"] == 1
