@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.fx import GraphModule, Node
 
-from exporters import litert_conv, litert_pool
+from exporters import litert_conv, litert_pool, litert_shape
 from exporters.litert_call import Call, Result
 from exporters.litert_graph import Graph, Model, UnsupportedError, tensor_type
 from exporters.litert_layout import Layouts, Value, channels_last, plain
@@ -62,65 +62,18 @@ def _reduce(op: str) -> Callable[[Call], Result]:
     return translate
 
 
-def _permute(c: Call) -> Result:
-    return c.l.permute(c[0], c[1])
-
-
-def _transpose(c: Call) -> Result:
-    dims = list(range(len(c[0].shape)))
-    a, b = (0, len(dims) - 1) if c.named("dim0") is None else (c[1], c[2])
-    dims[a], dims[b] = dims[b], dims[a]
-    return c.l.permute(c[0], dims)
-
-
-def _slice(c: Call) -> Result:
-    dim = c[1] % len(c[0].shape)
-    size = c[0].shape[dim]
-    start = min(max((c[2] or 0) + (size if (c[2] or 0) < 0 else 0), 0), size)
-    return c.slice(c[0], dim, start, c.out.shape[dim], c[4])
-
-
-def _select(c: Call) -> Result:
-    dim = c[1] % len(c[0].shape)
-    cut = c.slice(c[0], dim, c[2] % c[0].shape[dim], 1)
-    return c.l.reshape(cut, c.out.shape)
-
-
-def _pad(c: Call) -> Result:
-    rank, pad = len(c[0].shape), c[1]
-    pads = [(0, 0)] * rank
-    for i in range(len(pad) // 2):
-        pads[rank - 1 - i] = (pad[2 * i], pad[2 * i + 1])
-    return c.pad(c[0], pads, float(c[2] or 0))
-
-
-def _cat(c: Call) -> Result:
-    values = [v for v in c.operands(0, c.out.dtype) if v.numel]
-    return c.concatenate(values, c[1] % len(c.out.shape))
-
-
-def _expand(c: Call) -> Result:
-    value, shape = c[0], tuple(c.out.shape)
-    lifted = (*[1] * (len(shape) - len(value.shape)), *value.shape)
-    value = c.l.reshape(value, lifted)
-    if lifted == shape or _all_broadcast(c.node, lifted):
-        return value
-    stored = [shape[axis] for axis in value.order]
-    return c.l.emit(
-        "BROADCAST_TO", [value, c.graph.ints(stored)], shape, value.order, value.dtype,
-        options="BroadcastToOptions",
+def _argmax(c: Call) -> Result:
+    value, dim = c.operand(0, F32), c[1]
+    if dim is None:
+        raise UnsupportedError("argmax over all axes")
+    value = c.l.plain(value)
+    axis = c.l.constant(np.array(dim % len(value.shape), np.int32), torch.int32)
+    shape = [n for d, n in enumerate(value.shape) if d != dim % len(value.shape)]
+    found = c.l.emit(
+        "ARG_MAX", [value, axis], shape, dtype=torch.int64, options="ArgMaxOptions",
+        outputType=tensor_type(torch.int64),
     )  # fmt: skip
-
-
-def _all_broadcast(node: Node, shape: Sequence[int]) -> bool:
-    """Whether every user of an expanded value expands it itself."""
-    for user in node.users:
-        if user.target not in _BROADCASTING:
-            return False
-        others = [a.meta["val"].shape for a in user.args if isinstance(a, Node) and a is not node]
-        if torch.broadcast_shapes(shape, *others) != user.meta["val"].shape:
-            return False
-    return True
+    return c.l.reshape(found, c.out.shape)
 
 
 def _matmul(c: Call) -> Result:
@@ -173,21 +126,6 @@ def _clamp(low: int | None, high: int | None) -> Callable[[Call], Result]:
             if index is not None and c.raw(index) is not None:
                 value = c.binary(op, value, c.operand(index, c.out.dtype), c.out.shape, c.out.dtype)
         return value
-
-    return translate
-
-
-def _fill(value_index: int | None, number: float = 0.0) -> Callable[[Call], Result]:
-    def translate(c: Call) -> Result:
-        value = c.raw(value_index) if value_index is not None else number
-        shape, dtype = tuple(c.out.shape), c.out.dtype
-        if c.node.users and _all_broadcast(c.node, (1,) * len(shape)):
-            array = torch.full((1,) * len(shape), value, dtype=dtype).numpy()
-            return c.l.constant(array, dtype)
-        scalar = c.l.constant(torch.full((), value, dtype=dtype).numpy(), dtype)
-        if not shape:
-            return scalar
-        return c.l.emit("FILL", [c.graph.ints(shape), scalar], shape, dtype=dtype, options="FillOptions")
 
     return translate
 
@@ -262,30 +200,14 @@ _BROADCASTING = {
 
 TABLE: dict[Any, Callable[[Call], Result]] = {
     **_BROADCASTING,
-    **dict.fromkeys(
-        (
-            aten.reshape.default,
-            aten.view.default,
-            aten.unsqueeze.default,
-            aten.squeeze.dim,
-            aten.squeeze.dims,
-        ),
-        lambda c: c.l.reshape(c[0], c.out.shape),
-    ),
-    **dict.fromkeys((aten.transpose.int, aten.t.default), _transpose),
-    aten.permute.default: _permute,
-    aten.slice.Tensor: _slice,
-    aten.select.int: _select,
-    aten.expand.default: _expand,
-    aten.cat.default: _cat,
-    aten.constant_pad_nd.default: _pad,
+    **litert_shape.TABLE,
     aten.convolution.default: litert_conv.convolution,
     **dict.fromkeys((aten.mm.default, aten.bmm.default, aten.matmul.default), _matmul),
     aten.addmm.default: _addmm,
     aten._to_copy.default: lambda c: c.cast(c[0], c.out.dtype),
     aten.clone.default: lambda c: c[0],
     aten.relu.default: _unary("RELU"),
-    aten.sign.default: _sign,
+    **dict.fromkeys((aten.sign.default, aten.sgn.default), _sign),
     aten.exp.default: _unary("EXP", "ExpOptions"),
     aten.log.default: _unary("LOG"),
     aten.sqrt.default: _unary("SQRT"),
@@ -306,37 +228,19 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
         "GELU", c[0], "GeluOptions", approximate=c.named("approximate") == "tanh"
     ),
     aten.pow.Tensor_Scalar: _power,
-    aten.clamp_min.default: _clamp(1, None),
-    aten.clamp_max.default: _clamp(None, 1),
-    aten.clamp.default: _clamp(1, 2),
+    **dict.fromkeys((aten.pow.Scalar, aten.pow.Tensor_Tensor), _binary("POW")),
+    **dict.fromkeys((aten.clamp_min.default, aten.clamp_min.Tensor), _clamp(1, None)),
+    **dict.fromkeys((aten.clamp_max.default, aten.clamp_max.Tensor), _clamp(None, 1)),
+    **dict.fromkeys((aten.clamp.default, aten.clamp.Tensor), _clamp(1, 2)),
     **dict.fromkeys((aten.sum.dim_IntList, aten.sum.default), _reduce("SUM")),
     **dict.fromkeys((aten.mean.dim, aten.mean.default), _reduce("MEAN")),
     aten.amax.default: _reduce("REDUCE_MAX"),
     aten.amin.default: _reduce("REDUCE_MIN"),
+    aten.argmax.default: _argmax,
     aten._softmax.default: _softmax("SOFTMAX", "SoftmaxOptions", beta=1.0),
     aten._log_softmax.default: _softmax("LOG_SOFTMAX", "LogSoftmaxOptions"),
-    aten.max_pool2d.default: litert_pool.max_pool,
-    aten.avg_pool2d.default: litert_pool.avg_pool,
+    **litert_pool.TABLE,
     aten.native_layer_norm.default: _layer_norm,
-    aten.scalar_tensor.default: _fill(0),
-    aten.full.default: _fill(1),
-    aten.full_like.default: _fill(1),
-    **dict.fromkeys((aten.ones_like.default, aten.ones.default, aten.new_ones.default), _fill(None, 1.0)),
-    **dict.fromkeys((aten.zeros_like.default, aten.zeros.default, aten.new_zeros.default), _fill(None, 0.0)),
-}
-
-
-# whose results may stay as small as they are where all that read them expand them
-_LAZY = {
-    aten.expand.default,
-    aten.full.default,
-    aten.full_like.default,
-    aten.ones_like.default,
-    aten.ones.default,
-    aten.new_ones.default,
-    aten.zeros_like.default,
-    aten.zeros.default,
-    aten.new_zeros.default,
 }
 
 
@@ -387,5 +291,6 @@ def translate(
 def _check_shape(node: Node, value: Any) -> None:
     """A wrong shape would end as a file that runs and is wrong."""
     expected = node.meta["val"]
-    if isinstance(value, Value) and node.target not in _LAZY and value.shape != tuple(expected.shape):
+    lazy = node.target in litert_shape.LAZY
+    if isinstance(value, Value) and not lazy and value.shape != tuple(expected.shape):
         raise AssertionError(f"{node.target} came out as {value.shape}, not {tuple(expected.shape)}")

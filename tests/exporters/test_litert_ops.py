@@ -225,6 +225,35 @@ def test_linear_with_its_gradients() -> None:
     assert_equal(lambda b, x, w: (torch.addmm(b, x, w, beta=2, alpha=0.5),), draw(3), draw(5, 4), draw(4, 3))
 
 
+def test_pools_of_volumes() -> None:
+    def fn(x: Tensor) -> tuple[Tensor, ...]:
+        return (
+            F.max_pool3d(x, 3, 2, 1),
+            F.max_pool3d(x, (1, 2, 2)),
+            F.avg_pool3d(x, 2),
+            F.avg_pool3d(x, 3, 2, 1, count_include_pad=False),
+        )
+
+    assert_equal(fn, draw(2, 3, 4, 5, 6) - 2)
+
+
+def test_pieces_and_indices() -> None:
+    def fn(x: Tensor) -> tuple[Tensor, ...]:
+        first, second = x.unbind(1)
+        return (
+            first * second,
+            x.flip([0, 2]),
+            x.index_select(2, torch.tensor([2, 0, 2])),
+            x.argmax(2).float(),
+            x.argmax(0, keepdim=True).float(),
+            torch.pow(2.0, x),
+            torch.pow(x.abs() + 1, x),
+            torch.clamp(x, first[:1, None].amin(), second.amax()),
+        )
+
+    assert_equal(fn, draw(3, 2, 4))
+
+
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "max": lambda x: F.max_pool2d(x, 2),
     "max, overlapping": lambda x: F.max_pool2d(x, 3, 2, 1),

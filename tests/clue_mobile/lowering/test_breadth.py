@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from ai_edge_litert.interpreter import Interpreter
 from lowering_case import Apply, assert_forward_only, gradient_function
 from torch import Tensor, nn
 
 from clue_mobile.lowering import lower
-from exporters import onnx_ops
+from exporters import litert, litert_graph, litert_ops, onnx_ops
 from exporters.onnx import OPSET
 
 
@@ -134,8 +136,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_in_onnx_runtime(name: str) -> None:
+def case(name: str) -> tuple[Callable[..., tuple[Tensor, ...]], list[Tensor]]:
+    """A module's outputs, gradients and new buffers as a function of the returned inputs."""
     make, shape = CASES[name]
     torch.manual_seed(0)
     module = make().eval()
@@ -148,9 +150,22 @@ def test_in_onnx_runtime(name: str) -> None:
     x = torch.randn(shape)
     cotangent = torch.randn(module(x).shape)
     state = [t.detach() for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
-    inputs = [x, cotangent, *(t.clone() for t in state)]
-    function = gradient_function(module)
+    return gradient_function(module), [x, cotangent, *(t.clone() for t in state)]
 
+
+def assert_close(name: str, got: Sequence[Any], want: Sequence[Tensor]) -> None:
+    """Within 1e-5 of each output's scale, at least 1."""
+    assert len(got) == len(want)
+    for number, (one, other) in enumerate(zip(got, want, strict=True)):
+        scale = max(1.0, float(other.abs().max()))
+        torch.testing.assert_close(
+            torch.from_numpy(one), other.detach(), rtol=0, atol=1e-5 * scale, msg=f"{name}: output {number}"
+        )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_in_onnx_runtime(name: str) -> None:
+    function, inputs = case(name)
     graph = lower(function, inputs)
     assert_forward_only(graph)
     proto = onnx_ops.translate(graph, OPSET)  # without PyTorch's own exporter
@@ -160,10 +175,19 @@ def test_in_onnx_runtime(name: str) -> None:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
     got = session.run(None, {f"i{number}": t.numpy() for number, t in enumerate(inputs)})
+    assert_close(name, got, function(*inputs))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_in_litert(name: str) -> None:
+    function, inputs = case(name)
+    graph = lower(function, inputs, overrides=litert.OVERRIDES)
     want = function(*inputs)
-    assert len(got) == len(want)
-    for number, (one, other) in enumerate(zip(got, want, strict=True)):
-        scale = max(1.0, float(other.abs().max()))
-        torch.testing.assert_close(
-            torch.from_numpy(one), other.detach(), rtol=0, atol=1e-5 * scale, msg=f"{name}: output {number}"
-        )
+    given, made = [f"i{n}" for n in range(len(inputs))], [f"o{n}" for n in range(len(want))]
+    model = litert_graph.Model()
+    litert_ops.translate(model, "p", graph, given, made)
+    interpreter = Interpreter(model_content=model.to_bytes(), num_threads=1)
+    interpreter.allocate_tensors()
+    arrays = {key: t.numpy() for key, t in zip(given, inputs, strict=True)}
+    got = interpreter.get_signature_runner("p")(**arrays)
+    assert_close(name, [got[key] for key in made], want)
