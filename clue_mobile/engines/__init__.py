@@ -13,7 +13,7 @@ ENGINES = {
     "onnx": ("pi_runtime.onnx_engine", "OnnxEngine", "onnxruntime"),
 }
 # runtimes that cannot run here, and why
-ELSEWHERE: dict[str, str] = {"coreml": "Core ML is part of macOS and iOS, and of no other system"}
+ELSEWHERE: dict[str, str] = {"coreml": "they run inside an app, on iOS or macOS"}
 
 
 def get(runtime: str, threads: int | None = None) -> Engine:
