@@ -23,8 +23,11 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class ExportRecipe:
-    """What to export. batch: samples in one step on the device. tuned_batch: the batch lr and tau were chosen
-    at (default: batch)."""
+    """What to export.
+
+    batch: samples in one step on the device. tuned_batch: the batch lr and tau were chosen at (default:
+    batch). runtimes: these instead of the target's, or "+NAME" in addition to them.
+    """
 
     target: str = "pi5"
     method: str = "clue"
@@ -58,6 +61,8 @@ def export(
 ) -> Path:
     """Write the bundle `out` (a folder, by custom NAME.clue) and return its path.
 
+    Parameters of `module` that do not require a gradient are frozen (`models.train_only` picks by name):
+    state without gradient, momentum or mask, and backward passes stop where nothing in front needs them.
     `progress(stage, done, total)` is told of each program. Raises ClueError for anything the user can put
     right; nothing is half written.
     """
@@ -79,7 +84,7 @@ def export(
             "or 3 (RGB)"
         )
     target = targets.get(recipe.target)
-    runtimes = {name: exporters.get(name) for name in recipe.runtimes or target.RUNTIMES}
+    runtimes = {name: exporters.get(name) for name in targets.runtimes(target, recipe.runtimes or ())}
     config = methods.configure(recipe.method, recipe.hyperparameters)
     model = FlatModel(module, spec)
     plan = programs.build(model, recipe.method, config, recipe.batch)

@@ -7,7 +7,7 @@ table says where each tensor lies; the normalisation is inside, so that every pr
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,12 +54,11 @@ class Entry:
 class FlatModel:
     """`module` with its parameters and buffers taken out. The module given is copied and left alone.
 
-    Raises ClueError where the model keeps state that no program can carry.
+    Parameters that do not require a gradient are frozen state; so are the running statistics of a batch norm
+    whose own parameters all are. Raises ClueError where the model keeps state that no program can carry.
     """
 
-    def __init__(
-        self, module: nn.Module, spec: ModelSpec, trainable: Callable[[str], bool] = lambda name: True
-    ) -> None:
+    def __init__(self, module: nn.Module, spec: ModelSpec) -> None:
         self.spec = spec
         self._module = copy.deepcopy(module).eval()
         for name, layer in self._module.named_modules():
@@ -71,9 +70,10 @@ class FlatModel:
                         "can carry on: set a momentum, such as 0.1"
                     )
                 layer.num_batches_tracked = None  # only a count, and an integer; saved files keep the old one
-        self.entries = self._table(trainable)
+        self._norms = [m for m in self._module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self.entries = self._table()
 
-    def _table(self, trainable: Callable[[str], bool]) -> tuple[Entry, ...]:
+    def _table(self) -> tuple[Entry, ...]:
         entries: list[Entry] = []
         size: dict[str, int] = {}
 
@@ -83,12 +83,15 @@ class FlatModel:
             size[value] = offset + tensor.numel()
 
         for name, parameter in self._module.named_parameters():
-            add(name, parameter, "params" if trainable(name) else "frozen", "parameter")
+            add(name, parameter, "params" if parameter.requires_grad else "frozen", "parameter")
         for name, buffer in self._module.named_buffers():
             if buffer.is_floating_point():
                 add(name, buffer, "buffers", "buffer")
         if "params" not in size:
-            raise ClueError("the model has no trainable parameter: nothing could be forgotten")
+            raise ClueError(
+                "the model has no trainable parameter: nothing could be forgotten; unfreeze some "
+                "(requires_grad_), or name them with --train-only"
+            )
         self.sizes: dict[str, int] = {
             name: size[name] for name in ("params", "frozen", "buffers") if name in size
         }
@@ -134,9 +137,15 @@ class FlatModel:
         Dropout and stochastic depth are off; `batch_norm` says which statistics normalise and whether running
         ones move.
         """
-        for layer in self._module.modules():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                layer.train(batch_norm != "frozen")
+        for layer in self._norms:
+            own = [parameter.requires_grad for parameter in layer.parameters()]
+            layer.train(batch_norm != "frozen" and (any(own) or not own))
+        return self._call(leaves, state, x, batch_norm == "batch")
+
+    def _call(
+        self, leaves: Mapping[str, Tensor], state: State, x: Tensor, moves: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """`forward` with the norm layers as they are set; `moves` says whether the buffers are returned."""
         tensors = {**leaves}
         if "frozen" in state:
             tensors.update(self.named("frozen", state["frozen"]))
@@ -153,12 +162,25 @@ class FlatModel:
                 f"the model returns {got}, not logits of shape ({x.shape[0]}, {self.spec.num_classes}): "
                 f"check --classes"
             )
-        changed = batch_norm == "batch" and bool(buffers)
+        changed = moves and bool(buffers)
         return logits, {"buffers": torch.cat([b.reshape(-1) for b in buffers.values()])} if changed else {}
 
     def predict(self, state: State, x: Tensor) -> Tensor:
         """Logits [N, K] in eval mode."""
         return self.forward(self.named("params", state["params"]), state, x)[0]
+
+    def settled(self, state: State, x: Tensor) -> Tensor:
+        """The buffers with running statistics that are those of the batch x [N, C, H, W], N above 1."""
+        momenta = [layer.momentum for layer in self._norms]
+        try:
+            for layer in self._norms:
+                layer.momentum = 1.0
+                layer.train()
+            with torch.no_grad():
+                return self._call(self.named("params", state["params"]), state, x, True)[1]["buffers"]
+        finally:
+            for layer, momentum in zip(self._norms, momenta, strict=True):
+                layer.momentum = momentum
 
     def gradient(self, loss: Tensor, leaves: Mapping[str, Tensor]) -> Tensor:
         """dL/dparams as one flat vector [P]; zero where a parameter takes no part."""

@@ -26,9 +26,13 @@ class GoldenResult:
 
 
 def check(bundle: Bundle, engine: Engine) -> list[GoldenResult]:
-    """One result for each output of each program. Raises ClueError for an unusable program or golden file."""
+    """One result for each output of each program that the engine has a file for.
+
+    Raises ClueError for an unusable program or golden file, or where the engine has no program at all.
+    """
     results = []
-    for program in bundle.programs.values():
+    programs = [each for each in bundle.programs.values() if engine.name in each.files]
+    for program in programs or bundle.programs.values():
         stored = WeightsFile(bundle.file(program.golden.file))
         inputs = {
             port.name: _input(bundle, program, number, port, stored)

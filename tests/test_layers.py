@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clue_mobile.export": {
         "errors", "spec", "plan", "flat", "methods", "programs", "bundle", "exporters", "pi_runtime",
     },
-    "clue_mobile.engines": {"errors", "pi_runtime"},
+    "clue_mobile.engines": {"errors", "engines", "pi_runtime"},
     "clue_mobile.parity": {
         "errors", "spec", "plan", "flat", "lowering", "methods", "programs", "bundle", "pi_runtime",
     },

@@ -95,21 +95,6 @@ def _draws(model: FlatModel, recipe: Recipe, port: Port) -> list[Draw]:
     return [_draw(length, "normal", 0, 0.01)]
 
 
-def _calibrated(model: FlatModel, params: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Running statistics that fit the drawn weights, found by running batches through in training mode until
-    they settle.
-
-    With the trained ones the drawn network's activations would grow or vanish from layer to layer.
-    """
-    state = {**params, "buffers": model.pack()["buffers"]}
-    for _ in range(20):
-        leaves = model.named("params", state["params"])
-        with torch.no_grad():
-            _, moved = model.forward(leaves, state, x, "batch")
-        state.update(moved)
-    return state["buffers"]
-
-
 def make(model: FlatModel, recipe: Recipe, program: Program) -> Golden:
     """Draw the program's inputs and run it in eager PyTorch, float32. Raises ClueError where it overflows.
 
@@ -163,11 +148,13 @@ def _inputs(
             arrays[port.name] = torch.from_numpy(np.concatenate(parts).reshape(port.shape))
     stored: dict[str, np.ndarray[Any, Any]] = {}
     if any(port.binds == "buffers" for port in program.inputs):
-        params = {name: arrays[name] for name in model.sizes if name != "buffers"}
+        # Running statistics that fit the drawn weights: with the trained ones the drawn network's activations
+        # would grow or vanish from layer to layer.
+        state = {name: arrays[name] for name in model.sizes if name != "buffers"}
         x = arrays.get("x")
         if x is None or len(x) < 2:
             x = torch.rand(32, *model.spec.input_shape, generator=torch.Generator().manual_seed(seed))
-        arrays["buffers"] = _calibrated(model, params, x)
+        arrays["buffers"] = model.settled({**state, "buffers": model.pack()["buffers"]}, x)
         stored["input.buffers"] = arrays["buffers"].numpy()
     return {port.name: arrays[port.name] for port in program.inputs}, stored
 

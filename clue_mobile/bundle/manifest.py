@@ -57,9 +57,8 @@ def add_runtime(
     rows = {}
     for name, path in converted.programs.items():
         place = f"programs/{runtime}/{path}"
-        rows[name] = next((row for row in written if row["file"] == place), None) or folder_row(
-            place, written
-        )
+        found = [row for row in written if row["file"] == place]
+        rows[name] = found[0] if found else folder_row(place, written)
     return RuntimeFiles({t.program.name: t for t in programs}, rows, converted.reports)
 
 

@@ -3,57 +3,87 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clue_mobile.cli.common import BundleArgument, JsonOption, ThreadsOption, console, print_json
+from clue_mobile.cli.common import BundleArgument, JsonOption, ThreadsOption, bar, console, print_json
+
+if TYPE_CHECKING:
+    from clue_mobile.engines.check import RuntimeCheck
 
 HELP = (
     "Check a bundle: every file's sha256, the manifest, and each program's results against eager "
-    "PyTorch's.\n\n"
+    "PyTorch's, on every runtime of the bundle that can run here.\n\n"
     "Example: clue-mobile check cifar.clue"
 )
 
 
-def command(bundle: BundleArgument, threads: ThreadsOption = None, as_json: JsonOption = False) -> None:
-    """See HELP. Exit code 1 where a result differs by more than the tolerance."""
-    from pi_runtime import golden
+def command(
+    bundle: BundleArgument,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this runtime (repeatable). [default: all that can run here]", show_default=False
+        ),
+    ] = None,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """See HELP. Exit code 1 where a result differs by more than the tolerance, or no runtime could run."""
+    from clue_mobile.engines.check import check
     from pi_runtime.bundle import Bundle
-    from pi_runtime.onnx_engine import OnnxEngine
 
     opened = Bundle.open(bundle)
-    engine = OnnxEngine(threads)
-    results = golden.check(opened, engine)
-    good = all(result.ok for result in results)
+    with bar("check", as_json) as tell:
+        checks = check(opened, runtime, threads=threads, progress=lambda name: tell(0, 0, name))
+    ran = [each for each in checks if each.not_run is None]
+    good = bool(ran) and all(each.ok for each in ran)
     if as_json:
-        # JSON has no infinity
-        rows = [
-            {**dataclasses.asdict(r), "error": r.error if r.error < float("inf") else None} for r in results
-        ]
         print_json(
             {
                 "bundle": str(bundle),
                 "files": len(opened.files),
-                "engine": engine.name,
-                "version": engine.version,
                 "ok": good,
-                "golden": rows,
+                "runtimes": {each.runtime: as_data(each) for each in checks},
             }
         )
     else:
-        from rich.table import Table
-
-        table = Table(
-            title=f"{bundle}: {len(opened.files)} files intact; {engine.name} {engine.version} against "
-            f"eager PyTorch"
-        )
-        for heading in ("Program", "Output", "Error / scale", "Tolerance", ""):
-            table.add_column(
-                heading, justify="right" if heading in ("Error / scale", "Tolerance") else "left"
-            )
-        for r in results:
-            verdict = "ok" if r.ok else "DIFFERS"
-            table.add_row(r.program, r.output, f"{r.error:.1e}", f"{r.tolerance:.1e}", verdict)
-        console().print(table)
+        shown = console()
+        shown.print(f"{bundle}: {len(opened.files)} files intact")
+        if ran:
+            shown.print(_table(ran))
+        for each in checks:
+            if each.not_run is not None:
+                shown.print(f"{each.runtime}: not run. {each.not_run}")
     if not good:
         raise typer.Exit(1)
+
+
+def as_data(checked: RuntimeCheck) -> dict[str, Any]:
+    """A runtime's part of the JSON document."""
+    if checked.not_run is not None:
+        return {"not_run": checked.not_run}
+    rows = [dataclasses.asdict(result) for result in checked.results]
+    for row in rows:
+        row["error"] = row["error"] if row["error"] < float("inf") else None  # JSON has no infinity
+    return {"version": checked.version, "ok": checked.ok, "golden": rows}
+
+
+def _table(ran: list[RuntimeCheck]) -> Any:
+    """Errors by program and output, one column a runtime."""
+    from rich.table import Table
+
+    names = ", ".join(f"{each.runtime} {each.version}" for each in ran)
+    table = Table(title=f"error / scale against eager PyTorch: {names}")
+    for heading in ("Program", "Output", *(each.runtime for each in ran), "Tolerance"):
+        table.add_column(heading, justify="left" if heading in ("Program", "Output") else "right")
+    found = [{(r.program, r.output): r for r in each.results} for each in ran]
+    for key in dict.fromkeys(key for results in found for key in results):
+        results = [each.get(key) for each in found]
+        cells = [
+            "-" if r is None else f"{r.error:.1e}" if r.ok else f"DIFFERS {r.error:.1e}" for r in results
+        ]
+        tolerance = next(r.tolerance for r in results if r is not None)
+        table.add_row(*key, *cells, f"{tolerance:.1e}")
+    return table

@@ -15,18 +15,25 @@ ENGINES = {
 ELSEWHERE: dict[str, str] = {}  # runtimes that cannot run here, and why
 
 
+class UnavailableError(ClueError):
+    """There is no engine for a runtime on this computer."""
+
+
 def get(runtime: str, threads: int | None = None) -> Engine:
     """The engine for a runtime's programs.
 
-    Raises ClueError listing the choices, saying why there is none, or naming the extra to install.
+    Raises UnavailableError saying why there is none, or naming the extra to install; ClueError, listing the
+    choices, for an unknown runtime.
     """
     if runtime in ELSEWHERE:
-        raise ClueError(f"{runtime} programs cannot run on this computer: {ELSEWHERE[runtime]}")
+        raise UnavailableError(f"{runtime} programs cannot run on this computer: {ELSEWHERE[runtime]}")
     if runtime not in ENGINES:
         raise unknown("runtime", runtime, {**ENGINES, **ELSEWHERE})
     module, name, package = ENGINES[runtime]
     if find_spec(package) is None:
         extra = "pi" if runtime == "onnx" else runtime
-        raise ClueError(f"{runtime} programs need {package} to run: pip install 'clue-mobile[{extra}]'")
+        raise UnavailableError(
+            f"{runtime} programs need {package} to run: pip install 'clue-mobile[{extra}]'"
+        )
     engine: Engine = getattr(importlib.import_module(module), name)(threads)
     return engine

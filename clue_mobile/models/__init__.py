@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clue_mobile.errors import ClueError, unknown
 from clue_mobile.models.card import EXAMPLES, parse_field, read_card
+from clue_mobile.models.freeze import train_only
 from clue_mobile.models.weights import read_metadata
 from clue_mobile.spec import ModelSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["BUILTIN", "BuiltIn", "ModelRow", "available", "load", "resolve_spec"]
+__all__ = ["BUILTIN", "BuiltIn", "ModelRow", "available", "load", "resolve_spec", "train_only"]
 
 
 class BuiltIn(NamedTuple):

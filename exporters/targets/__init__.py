@@ -4,12 +4,17 @@ folder."""
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol, cast
 
-from clue_mobile.errors import unknown
+from clue_mobile.errors import ClueError, unknown
 
-TARGETS = {"pi5": "exporters.targets.pi5", "host": "exporters.targets.host"}
+TARGETS = {
+    "android": "exporters.targets.android",
+    "ios": "exporters.targets.ios",
+    "pi5": "exporters.targets.pi5",
+    "host": "exporters.targets.host",
+}
 
 
 class Target(Protocol):
@@ -26,3 +31,18 @@ def get(name: str) -> Target:
     if name not in TARGETS:
         raise unknown("target", name, TARGETS)
     return cast(Target, importlib.import_module(TARGETS[name]))
+
+
+def runtimes(target: Target, chosen: Sequence[str]) -> tuple[str, ...]:
+    """The runtimes to export for: `chosen`, or the target's where it names none.
+
+    "+NAME" adds to the target's runtimes instead. Raises ClueError for a mixture of both forms.
+    """
+    added = [name for name in chosen if name.startswith("+")]
+    if added and len(added) < len(chosen):
+        raise ClueError(
+            f"--runtime {' and '.join(chosen)}: names with + add to the target's runtimes "
+            f"({', '.join(target.RUNTIMES)}), names without replace them; give one form"
+        )
+    names = (*target.RUNTIMES, *(name.removeprefix("+") for name in added)) if added else chosen
+    return tuple(dict.fromkeys(names or target.RUNTIMES))

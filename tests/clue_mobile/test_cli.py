@@ -294,7 +294,8 @@ def test_from_training_to_the_evidence(cli: Cli, tmp_path: Path, monkeypatch: py
 
     checked = cli("check", "d.clue", "--threads", "1", "--json").json()
     assert checked["ok"] is True
-    assert {row["program"] for row in checked["golden"]} == set(result["manifest"]["programs"])
+    rows = checked["runtimes"]["onnx"]["golden"]
+    assert {row["program"] for row in rows} == set(result["manifest"]["programs"])
     assert "against" in cli("check", "d.clue", "--threads", "1").out
 
     request = ["forget", "d.clue", "--data", "digits", "--forget", FORGET, "--threads", "1"]
@@ -387,7 +388,7 @@ def test_a_differing_result_is_told(cli: Cli, digits_bundle: Path, monkeypatch: 
     monkeypatch.setattr(golden, "check", lambda bundle, engine: [result])
     done = cli("check", digits_bundle, "--json")
     assert done.code == 1
-    assert done.json()["golden"][0] == {
+    assert done.json()["runtimes"]["onnx"]["golden"][0] == {
         "program": "step", "output": "kl", "error": None, "tolerance": 5e-5, "ok": False,
     }  # fmt: skip
     text = cli("check", digits_bundle)

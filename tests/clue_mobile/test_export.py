@@ -299,7 +299,7 @@ def refuse(
 
 
 @pytest.mark.parametrize(("recipe", "message"), [
-    ({"target": "pi4"}, "unknown target 'pi4': did you mean 'pi5'[?] Choices: host, pi5"),
+    ({"target": "pi4"}, "unknown target 'pi4': did you mean 'pi5'[?] Choices: android, host, ios, pi5"),
     ({"runtimes": ("onx",)}, "unknown runtime 'onx': did you mean 'onnx'"),
     ({"method": "cleu"}, "unknown method 'cleu': did you mean 'clue'"),
     ({"hyperparameters": {"learning_rate": 1}}, "unknown hyperparameter of clue 'learning_rate'"),

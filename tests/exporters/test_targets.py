@@ -27,7 +27,9 @@ def test_each_target(name: str) -> None:
 
 
 def test_an_unknown_target_lists_the_choices() -> None:
-    with pytest.raises(ClueError, match=r"unknown target 'pi55': did you mean 'pi5'\? Choices: host, pi5"):
+    with pytest.raises(
+        ClueError, match=r"unknown target 'pi55': did you mean 'pi5'\? Choices: android, host, ios, pi5"
+    ):
         targets.get("pi55")
 
 
@@ -74,3 +76,11 @@ def test_what_python_and_editors_leave_behind_is_left_out(tmp_path: Path) -> Non
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     assert dict(pi5._files(tmp_path, "p")) == {"p/a.py": b"a.py", "p/sub/b.json": b"sub/b.json"}
+
+
+def test_runtimes_are_the_targets_or_those_named_or_both() -> None:
+    assert targets.runtimes(host, ()) == ("onnx",)
+    assert targets.runtimes(host, ("litert", "litert")) == ("litert",)
+    assert targets.runtimes(host, ("+litert", "+onnx")) == ("onnx", "litert")
+    with pytest.raises(ClueError, match=r"names with \+ add to the target's runtimes \(onnx\)"):
+        targets.runtimes(host, ("+litert", "onnx"))
