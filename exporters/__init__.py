@@ -9,7 +9,7 @@ from typing import cast
 from clue_mobile.errors import unknown
 from exporters.base import Exporter
 
-EXPORTERS = {"onnx": "exporters.onnx"}
+EXPORTERS = {"onnx": "exporters.onnx", "executorch": "exporters.executorch"}
 
 
 def get(name: str) -> Exporter:
