@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -50,13 +50,7 @@ def predict_programs(model: FlatModel, batch: int) -> list[Program]:
 def build(model: FlatModel, method: str, config: Any, batch: int) -> Recipe:
     """The method's recipe with the serving programs added. Raises ClueError as the method does."""
     recipe = methods.get(method).build(model, config, batch)
-    return Recipe(
-        recipe.values,
-        recipe.randoms,
-        [*predict_programs(model, batch), *recipe.programs],
-        recipe.scalars,
-        recipe.plan,
-    )
+    return replace(recipe, programs=[*predict_programs(model, batch), *recipe.programs])
 
 
 def example_inputs(program: Program, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:

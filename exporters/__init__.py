@@ -9,7 +9,13 @@ from typing import cast
 from clue_mobile.errors import unknown
 from exporters.base import Exporter
 
-EXPORTERS = {"onnx": "exporters.onnx", "executorch": "exporters.executorch"}
+EXPORTERS = {
+    "onnx": "exporters.onnx",
+    "executorch": "exporters.executorch",
+    "executorch-joint": "exporters.executorch_joint",
+}
+# Runtimes that have no files for the plan's programs, so they only come on top of others.
+ADDITIONS = frozenset({"executorch-joint"})
 
 
 def get(name: str) -> Exporter:

@@ -81,7 +81,7 @@ def program_entry(
 
     The FLOPs are those of the first runtime, the planned peak is the largest.
     """
-    traced = [files.traced[name] for files in runtimes.values()]
+    traced = [files.traced[name] for files in runtimes.values() if name in files.traced]
     program = traced[0].program
     return {
         "batch": program.batch,
