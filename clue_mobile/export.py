@@ -27,6 +27,7 @@ class ExportRecipe:
 
     batch: samples in one step on the device. tuned_batch: the batch lr and tau were chosen at (default:
     batch). runtimes: these instead of the target's, or "+NAME" in addition to them.
+    float16_predict: also a `predict_float16`, for the runtimes that can compute in float16.
     """
 
     target: str = "pi5"
@@ -35,6 +36,7 @@ class ExportRecipe:
     batch: int = 32
     tuned_batch: int | None = None
     runtimes: tuple[str, ...] | None = None
+    float16_predict: bool = False
     name: str | None = None
     licence: str = "see the model's own licence"
 
@@ -87,7 +89,9 @@ def export(
     runtimes = {name: exporters.get(name) for name in targets.runtimes(target, recipe.runtimes or ())}
     config = methods.configure(recipe.method, recipe.hyperparameters)
     model = FlatModel(module, spec)
-    plan = programs.build(model, recipe.method, config, recipe.batch)
+    plan = programs.build(model, recipe.method, config, recipe.batch, float16=recipe.float16_predict)
+    if recipe.float16_predict and not any(exporter.FLOAT16 for exporter in runtimes.values()):
+        raise ClueError(f"--float16-predict: none of the runtimes {', '.join(runtimes)} computes in float16")
     tell = progress or (lambda stage, done, total: None)
 
     with BundleWriter(out, replace) as writer:
@@ -117,9 +121,14 @@ def export(
         results, extra = {}, {}
         notes: list[str] = []
         for runtime, exporter in runtimes.items():
+<<<<<<< HEAD
             # an addition makes files of its own from the model and the recipe
             wanted = () if runtime in exporters.ADDITIONS else plan.programs
             traced = programs.trace_all(wanted, overrides=exporter.OVERRIDES)
+=======
+            chosen = [each for each in plan.programs if exporter.FLOAT16 or not each.float16]
+            traced = programs.trace_all(chosen, overrides=exporter.OVERRIDES)
+>>>>>>> main
             converted = exporter.convert(traced, Source(model, plan), functools.partial(step, runtime))
             results[runtime] = manifests.add_runtime(writer, runtime, traced, converted)
             notes += converted.notes

@@ -80,13 +80,18 @@ class Random:
 
 @dataclass(frozen=True)
 class Program:
-    """A pure function of tensors in the order of `inputs`, returning a tuple in the order of `outputs`."""
+    """A pure function of tensors in the order of `inputs`, returning a tuple in the order of `outputs`.
+
+    float16: it computes in float16 between its float32 ports; only for runtimes that can (`FLOAT16` of an
+    exporter).
+    """
 
     name: str
     batch: int
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     fn: Callable[..., tuple[Any, ...]] = field(repr=False)
+    float16: bool = False
 
 
 @dataclass(frozen=True)

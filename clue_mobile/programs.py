@@ -47,10 +47,39 @@ def predict_programs(model: FlatModel, batch: int) -> list[Program]:
     return programs
 
 
-def build(model: FlatModel, method: str, config: Any, batch: int) -> Recipe:
-    """The method's recipe with the serving programs added. Raises ClueError as the method does."""
+def float16_predict(model: FlatModel, batch: int) -> Program:
+    """`predict_float16`: as `predict`, computed in float16 from the float32 state."""
+    x = Port("x", "batch", (batch, *model.spec.input_shape), "x")
+    logits = Port("logits", "result", (batch, model.spec.num_classes))
+
+    def fn(*inputs: Tensor) -> tuple[Tensor, ...]:
+        state, (images,) = model.unflatten(tuple(tensor.half() for tensor in inputs))
+        return (model.predict(state, images).float(),)
+
+    return Program("predict_float16", batch, (*model.state_ports(), x), (logits,), fn, float16=True)
+
+
+def build(model: FlatModel, method: str, config: Any, batch: int, *, float16: bool = False) -> Recipe:
+    """The method's recipe with the serving programs added, `float16`: also `predict_float16`.
+
+    Raises ClueError as the method does.
+    """
     recipe = methods.get(method).build(model, config, batch)
+<<<<<<< HEAD
     return replace(recipe, programs=[*predict_programs(model, batch), *recipe.programs])
+=======
+    return Recipe(
+        recipe.values,
+        recipe.randoms,
+        [
+            *predict_programs(model, batch),
+            *([float16_predict(model, batch)] if float16 else []),
+            *recipe.programs,
+        ],
+        recipe.scalars,
+        recipe.plan,
+    )
+>>>>>>> main
 
 
 def example_inputs(program: Program, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:

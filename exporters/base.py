@@ -40,9 +40,14 @@ class Converted:
 
 
 class Exporter(Protocol):
-    """The interface of the modules in this folder."""
+    """The interface of the modules in this folder.
+
+    OVERRIDES: entries of the lowering's table in the form that suits the runtime. FLOAT16: whether it takes
+    programs that compute in float16.
+    """
 
     OVERRIDES: Table
+    FLOAT16: bool
 
     def convert(self, programs: Sequence[Traced], source: Source, tell: Tell) -> Converted:
         """All programs of a bundle as the runtime's files; `tell` is given the name of each program first.
@@ -59,14 +64,3 @@ class Exporter(Protocol):
 def tensor_names(traced: Traced) -> tuple[list[str], list[str]]:
     """Names of the file's inputs and outputs: the ports' names."""
     return [p.name for p in traced.program.inputs], [p.name for p in traced.program.outputs]
-
-
-def file_for_each(
-    programs: Sequence[Traced], suffix: str, one: Callable[[Traced], bytes], tell: Tell
-) -> Converted:
-    """For runtimes with one file a program: each made by `one`."""
-    files = {}
-    for traced in programs:
-        tell(traced.program.name)
-        files[f"{traced.program.name}{suffix}"] = one(traced)
-    return Converted(files, {t.program.name: f"{t.program.name}{suffix}" for t in programs})

@@ -7,9 +7,11 @@ broadcast operand, reductions over any neighbouring axes, clamps fused into prod
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,11 +26,14 @@ from executorch.backends.xnnpack.utils.xnnpack_constants import (
     XNN_VALUE_FLAG_EXTERNAL_INPUT,
     XNN_VALUE_FLAG_EXTERNAL_OUTPUT,
 )
+from executorch.exir._serialize import _dataclass
 from executorch.exir._serialize._named_data_store import NamedDataStore, NamedDataStoreOutput
 
 Shape = Sequence[int]
 _ALIGNMENT = 16
 _MOST_CONCATENATED = 5
+_LANES = 32
+_MOST_AT_ONCE = 512  # terms of a sum that a product adds up one after the other
 _CONCATENATE: dict[int, type] = {
     2: schema.XNNConcatenate2,
     3: schema.XNNConcatenate3,
@@ -39,6 +44,17 @@ _CONCATENATE: dict[int, type] = {
 
 class UnsupportedError(Exception):
     """An operator, or a use of it, that the delegate lacks."""
+
+
+@contextlib.contextmanager
+def _type_hints_worked_out_once() -> Iterator[None]:
+    """ExecuTorch's encoder looks up the types of a class's fields for each object: half of an export's time."""
+    original = _dataclass.get_type_hints
+    _dataclass.get_type_hints = functools.cache(original)
+    try:
+        yield
+    finally:
+        _dataclass.get_type_hints = original
 
 
 class Builder:
@@ -112,7 +128,8 @@ class Builder:
             output_ids=list(outputs),
             constant_data=self._constants,
         )
-        return serialize_xnnpack_binary(graph, bytearray())
+        with _type_hints_worked_out_once():
+            return serialize_xnnpack_binary(graph, bytearray())
 
     # nodes
 
@@ -247,10 +264,27 @@ class Builder:
         shape = self.shapes[x]
         before, count = math.prod(shape[:first]), math.prod(shape[first : last + 1])
         after = math.prod(shape[last + 1 :])
+        kept = (*shape[:first], 1, *shape[last + 1 :])
+        if after > 1 or count == 1:
+            return self.reshape(self._mean(x, before, count, after), kept)
+        # Element by element along memory the pooling is slow. Lanes side by side are not, and adding up in
+        # two stages keeps rounding small; a product with a column does the rest.
+        x, rows = self.reshape(x, (before, count)), count
+        if count > _LANES and (count % _LANES == 0 or count > _MOST_AT_ONCE):
+            lines = -(-count // _LANES)
+            x = self.pad(x, (0, 0), (0, lines * _LANES - count))
+            x, rows = self.reshape(self._mean(x, before, lines, _LANES), (before, _LANES)), _LANES
+            weight = lines / count
+        else:
+            weight = 1 / count
+        column = self.constant(np.full((rows, 1), weight, np.float32))
+        return self.reshape(self.product(x, column), kept)
+
+    def _mean(self, x: int, before: int, count: int, after: int) -> int:
         flat = self.reshape(x, (before, count, 1, after))  # to the delegate: N, H, W, C
         out = self._value((before, 1, 1, after))
         self._node(schema.XNNGlobalAvgPooling2d(input_id=flat, output_id=out, flags=XNN_FLAG_KEEP_DIMS))
-        return self.reshape(out, (*shape[:first], 1, *shape[last + 1 :]))
+        return out
 
     def pool(self, kind: type, x: int, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, out: Shape) -> int:
         """Pooling of N, H, W, C to the size `out`; padding counts from top and left, the rest follows."""

@@ -68,17 +68,6 @@ class Call:
 Translation = Callable[[Call], int]
 
 
-def source_of_transpose(node: Any) -> Node | None:
-    """The matrix (or batch of them) whose transpose `node` is: a product takes it as it lies."""
-    if not isinstance(node, Node) or node.target is not aten.permute.default:
-        return None
-    order: Any = node.args[1]
-    rank = len(order)
-    swapped = [*range(rank - 2), rank - 1, rank - 2]
-    source = node.args[0]
-    return source if list(order) == swapped and isinstance(source, Node) else None
-
-
 # element by element
 
 
@@ -188,13 +177,13 @@ def _axes(c: Call, index: int) -> list[int]:
 
 
 def reduce_mean(b: Builder, x: int, axes: list[int]) -> int:
-    """Means over `axes`, each kept with size 1. Neighbouring axes go together, from the last: that also adds
-    up in stages, which keeps rounding small."""
+    """Means over `axes`, each kept with size 1. Neighbouring axes go together, from the first: that is the
+    fastest to add up, and stages keep rounding small."""
     axes = [axis for axis in axes if b.shapes[x][axis] > 1]
     while axes:
-        last = first = axes.pop()
-        while axes and all(size == 1 for size in b.shapes[x][axes[-1] + 1 : first]):
-            first = axes.pop()
+        first = last = axes.pop(0)
+        while axes and all(size == 1 for size in b.shapes[x][last + 1 : axes[0]]):
+            last = axes.pop(0)
         shape = list(b.shapes[x])
         shape[first : last + 1] = [1] * (last + 1 - first)
         x = b.reshape(b.mean(x, first, last), shape)
@@ -220,10 +209,11 @@ def _largest(c: Call) -> int:
 
 
 def _softmax(c: Call) -> int:
-    rank = len(c.shape(0))
-    if c[2] or c[1] % rank != rank - 1:
-        raise UnsupportedError("softmax over another axis than the last")
-    return c.b.unary(schema.XNNSoftmax, c[0])
+    axis, last = c[1] % len(c.shape(0)), len(c.shape(0)) - 1
+    order = list(range(last + 1))
+    order[axis], order[last] = last, axis  # the delegate's runs over the last axis
+    made = c.b.unary(schema.XNNSoftmax, c.b.permute(c[0], order))
+    return c.b.permute(made, order)
 
 
 def _log_softmax(c: Call) -> int:
@@ -245,6 +235,9 @@ def _permute(c: Call) -> int:
     return c.b.permute(c[0], [axis % len(c[1]) for axis in c[1]])
 
 
+BOX = "starts and sizes"  # a mark in the meta of a slice that stands for a chain of them
+
+
 def slice_bounds(node: Node) -> tuple[int, int, int, int]:
     """(axis, start, length, step) of a slice."""
     source, axis, start, _, step = (*node.args, *(0, None, None, 1)[len(node.args) - 1 :])
@@ -257,6 +250,8 @@ def slice_bounds(node: Node) -> tuple[int, int, int, int]:
 
 
 def _slice(c: Call) -> int:
+    if BOX in c.node.meta:
+        return c.b.slice(c[0], *c.node.meta[BOX])
     axis, start, length, step = slice_bounds(c.node)
     shape = c.shape(0)
     starts, sizes = [0] * len(shape), list(shape)
@@ -322,11 +317,11 @@ def _full(value: float | None = None) -> Translation:
 # products
 
 
+TRANSPOSED = "second operand lies transposed"  # a mark in the meta of a product
+
+
 def _product(c: Call, first: int) -> int:
-    source = source_of_transpose(c.raw(first + 1))
-    if source is not None:
-        return c.b.product(c[first], c._ids[source], transposed=True)
-    return c.b.product(c[first], c[first + 1])
+    return c.b.product(c[first], c[first + 1], transposed=TRANSPOSED in c.node.meta)
 
 
 def _addmm(c: Call) -> int:

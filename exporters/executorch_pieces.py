@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +15,11 @@ from executorch.exir._serialize._named_data_store import NamedDataStoreOutput
 from torch.fx import Graph, GraphModule, Node
 
 from exporters.executorch_graph import Builder, UnsupportedError
-from exporters.executorch_ops import TABLE, Call, source_of_transpose
+from exporters.executorch_ops import BOX, TABLE, TRANSPOSED, Call, slice_bounds
 
 aten = torch.ops.aten
 Nodes = dict[Node, None]  # an ordered set
+Stage = tuple[Nodes, Nodes]  # nodes of a piece, and nodes for portable kernels that run after it
 
 _BROADCASTING = {
     aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.maximum.default,
@@ -46,7 +46,6 @@ class Piece:
     arguments, results: nodes of the graph it was cut from. blob, data: the delegate's graph and constants.
     """
 
-    nodes: Nodes
     arguments: list[Node]
     results: list[Node]
     blob: bytes
@@ -54,15 +53,15 @@ class Piece:
 
 
 def prepared(graph_module: GraphModule) -> GraphModule:
-    """A copy in which operators that broadcast take the source of an `expand` instead of its result.
-
-    A product of batches does too, so what comes out is for the delegate alone.
-    """
+    """A copy for the delegate alone, which spares it copies: operators that broadcast take the source of an
+    `expand` instead of its result, products that of a transpose, a slice of a slice that of the first."""
     graph = Graph()
     graph.output(graph.graph_copy(graph_module.graph, {}))
     for node in graph.nodes:
-        if node.target is aten.bmm.default:
-            node.args = tuple(_unexpanded_batch(arg) for arg in node.args)
+        if node.target in _PRODUCTS and _is_tensor(node, torch.float32):
+            _spare_product(node)
+        elif node.target is aten.slice.Tensor:
+            _spare_slice(node)
         elif node.target in _BROADCASTING:
             for arg in list(node.args):
                 others = [a for a in node.args if a is not arg]
@@ -70,6 +69,41 @@ def prepared(graph_module: GraphModule) -> GraphModule:
                     node.replace_input_with(arg, arg.args[0])
     graph.eliminate_dead_code()
     return GraphModule(graph_module, graph)
+
+
+def _spare_product(node: Node) -> None:
+    first = _PRODUCTS[node.target]
+    args = [*node.args]
+    source = _source_of_transpose(args[first + 1])
+    if source is not None:
+        args[first + 1] = source
+        node.meta = {**node.meta, TRANSPOSED: True}
+    if node.target is aten.bmm.default:
+        args = [_unexpanded_batch(arg) for arg in args]
+    node.args = tuple(args)
+
+
+def _spare_slice(node: Node) -> None:
+    source: Any = node.args[0]
+    axis, start, length, step = slice_bounds(node)
+    if step != 1:
+        return
+    starts, sizes = [0] * len(_shape(source)), list(_shape(source))
+    starts[axis], sizes[axis] = start, length
+    if BOX in source.meta:
+        starts = [a + b for a, b in zip(starts, source.meta[BOX][0], strict=True)]
+        node.replace_input_with(source, source.args[0])
+    node.meta = {**node.meta, BOX: (starts, sizes)}
+
+
+def _source_of_transpose(node: Any) -> Node | None:
+    if not isinstance(node, Node) or node.target is not aten.permute.default:
+        return None
+    source, order = node.args
+    rank = len(_shape(node))
+    swapped = [*range(rank - 2), rank - 1, rank - 2]
+    matches = isinstance(source, Node) and [axis % rank for axis in order] == swapped  # type: ignore[union-attr]
+    return source if matches else None  # type: ignore[return-value]
 
 
 def _shape(node: Node) -> tuple[int, ...]:
@@ -128,20 +162,12 @@ def _translates(graph_module: GraphModule, node: Node) -> bool:
         return False
     builder = Builder()
     try:
-        ids = {n: builder.input(_shape(n)) for n in reads(node)}
+        ids = {n: builder.input(_shape(n)) for n in node.all_input_nodes}
         out = TABLE[node.target](Call(builder, node, ids))
     except UnsupportedError:
         return False
     assert builder.shapes[out] == _shape(node), f"{node.format_node()} became {builder.shapes[out]}"
     return True
-
-
-def reads(node: Node) -> list[Node]:
-    """The nodes whose values the translation of `node` uses."""
-    if node.target not in _PRODUCTS:
-        return node.all_input_nodes
-    args = [source_of_transpose(a) or a for a in node.args[_PRODUCTS[node.target] + 1 :]]
-    return [a for a in (*node.args[: _PRODUCTS[node.target] + 1], *args) if isinstance(a, Node)]
 
 
 def _levels(graph: Graph, taken: set[Node]) -> dict[Node, int]:
@@ -159,9 +185,11 @@ def _levels(graph: Graph, taken: set[Node]) -> dict[Node, int]:
     return levels
 
 
-def split(graph_module: GraphModule) -> list[Nodes]:
-    """The nodes of each piece, in graph order. Conditions never leave a piece: the delegate has them as
-    numbers."""
+def split(graph_module: GraphModule) -> list[Stage]:
+    """Stages of (nodes of a piece, nodes for portable kernels that run after it), each in graph order.
+
+    Conditions never leave a piece: the delegate has them as numbers.
+    """
     graph = graph_module.graph
     taken = {node for node in graph.nodes if _translates(graph_module, node)}
     while True:
@@ -177,7 +205,12 @@ def split(graph_module: GraphModule) -> list[Nodes]:
                 if _is_tensor(source, torch.bool) and not inside:
                     refused |= {node, source}
         if not refused & taken:
-            return [groups[level] for level in sorted(groups)]
+            rest: dict[int, Nodes] = {}
+            for node in graph.nodes:
+                if node not in taken:
+                    rest.setdefault(levels[node], {})[node] = None
+            stages = sorted({*groups, *rest})
+            return [(groups.get(stage, {}), rest.get(stage, {})) for stage in stages]
         taken -= refused
 
 
@@ -194,7 +227,7 @@ def piece(graph_module: GraphModule, nodes: Nodes) -> Piece:
     needed = set(results)
     for node in reversed(nodes):
         if node in needed:
-            needed.update(reads(node))
+            needed.update(node.all_input_nodes)
     builder = Builder()
     ids: dict[Node, int] = {}
     arguments = []
@@ -216,20 +249,11 @@ def piece(graph_module: GraphModule, nodes: Nodes) -> Piece:
         if value in fixed or value in outputs:  # an argument, a constant or another result as it is
             value = builder.unary(schema.XNNCopy, value)
         outputs.append(value)
-    return Piece(nodes, arguments, results, builder.serialise(outputs), builder.data())
+    return Piece(arguments, results, builder.serialise(outputs), builder.data())
 
 
-def portable_work(graph: Graph, pieces: Sequence[Piece]) -> tuple[float, Counter[str]]:
-    """(the share of the FLOPs that the pieces hold, how often each operator is left over)."""
-    inside = {node for each in pieces for node in each.nodes}
+def delegated_share(graph: Graph, stages: Sequence[Stage]) -> float:
+    """The share of the FLOPs that the pieces hold; 1 where there are none."""
     total = sum(work(node) for node in graph.nodes)
-    delegated = sum(work(node) for node in inside)
-    left = Counter(
-        str(n.target)
-        for n in graph.nodes
-        if n.op == "call_function" and n not in inside and n.target is not operator.getitem
-    )
-    return (delegated / total if total else 1.0), left
-
-
-
+    delegated = sum(work(node) for taken, _ in stages for node in taken)
+    return delegated / total if total else 1.0

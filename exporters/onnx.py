@@ -11,7 +11,7 @@ from typing import Any
 
 from clue_mobile.errors import ClueError
 from clue_mobile.programs import Traced
-from exporters.base import Converted, Source, Tell, file_for_each, tensor_names
+from exporters.base import Converted, Source, Tell, tensor_names
 
 try:
     import onnx
@@ -19,13 +19,14 @@ try:
     import onnxscript
     from onnx_ir.passes import common
 
-    from exporters import onnx_graph, onnx_ops
+    from exporters import onnx_external, onnx_graph, onnx_ops
 except ImportError as error:
     raise ClueError(
         "the ONNX exporter needs the packages onnx and onnxscript: pip install 'clue-mobile[export]'"
     ) from error
 
 OVERRIDES: dict[Any, Any] = {}
+FLOAT16 = True
 OPSET = 20
 
 
@@ -35,12 +36,20 @@ def versions() -> dict[str, str]:
 
 
 def convert(programs: Sequence[Traced], source: Source, tell: Tell) -> Converted:
-    """One file a program; see `Exporter.convert`."""
-    return file_for_each(programs, ".onnx", convert_program, tell)
+    """One file a program, and NAME.onnx.data with its constants above 2 GiB; see `Exporter.convert`."""
+    files: dict[str, bytes] = {}
+    for traced in programs:
+        name = f"{traced.program.name}.onnx"
+        tell(traced.program.name)
+        files |= convert_program(traced, name)
+    return Converted(files, {t.program.name: f"{t.program.name}.onnx" for t in programs})
 
 
-def convert_program(traced: Traced) -> bytes:
-    """A checked ModelProto. Raises ClueError, naming the operator, where there is no ONNX form."""
+def convert_program(traced: Traced, name: str = "model.onnx") -> dict[str, bytes]:
+    """A checked ModelProto as the file `name`, with NAME.data beside it if its constants are too large.
+
+    Raises ClueError, naming the operator, where there is no ONNX form.
+    """
     try:
         proto = onnx_ops.translate(traced.graph, OPSET)
     except onnx_graph.UnsupportedError:
@@ -48,14 +57,19 @@ def convert_program(traced: Traced) -> bytes:
     proto = onnx_ir.to_proto(_tidy(onnx_ir.from_proto(proto)))
     _name_values(proto.graph, *tensor_names(traced))
     proto.producer_name = "clue-mobile"
-    onnx.checker.check_model(proto, full_check=True)
+    data = onnx_external.split(proto, f"{name}.data")
+    if data is None:
+        onnx.checker.check_model(proto, full_check=True)
+    else:
+        onnx_external.check(proto, f"{name}.data", data)
     foreign = ({node.domain for node in proto.graph.node} | {i.domain for i in proto.opset_import}) - {""}
     if foreign or proto.functions:
         raise ClueError(
             f"program {traced.program.name!r} came out with operators outside the ONNX standard: "
             f"{sorted(foreign)}"
         )
-    return bytes(proto.SerializeToString(deterministic=True))
+    files = {name: bytes(proto.SerializeToString(deterministic=True))}
+    return files if data is None else {**files, f"{name}.data": data}
 
 
 def _by_pytorch(traced: Traced) -> onnx.ModelProto:

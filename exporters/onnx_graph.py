@@ -14,6 +14,7 @@ from torch.fx import Node
 Result = Any  # the name of a value, or a tuple of names
 
 _TYPES = {
+    torch.float16: TensorProto.FLOAT16,
     torch.float32: TensorProto.FLOAT,
     torch.float64: TensorProto.DOUBLE,
     torch.int64: TensorProto.INT64,

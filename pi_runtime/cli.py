@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument("paths", nargs="?", type=Path, metavar="BUNDLE", help="the bundle's folder")
         added.add_argument("--store", type=Path, metavar="DIR", help="folder of samples, weights and records")
         added.add_argument("--threads", type=int, metavar="N", help="threads (default: all processors)")
+        added.add_argument("--engine", metavar="NAME", help="onnx or litert (default: the first that can)")
         added.add_argument("--json", action="store_true", help="print the result as JSON")
         added.set_defaults(command=run)
         return added
@@ -152,7 +153,8 @@ def _default_store(bundle: Bundle) -> Path:
 
 def _open(options: argparse.Namespace, path: Path | None) -> Runtime:
     bundle = Bundle.open(path or _default_bundle())
-    return Runtime.for_bundle(bundle, options.store or _default_store(bundle), threads=options.threads)
+    store = options.store or _default_store(bundle)
+    return Runtime.for_bundle(bundle, store, threads=options.threads, engine=options.engine)
 
 
 # --- commands

@@ -1,4 +1,4 @@
-"""What the runtime asks of an engine that executes programs; onnx_engine.py is the one there is."""
+"""What the runtime asks of an engine that executes programs; engines.py lists those there are."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from pi_runtime.errors import ClueError
 # a session that is given new arrays each time from holding on to all of them.
 _MOST_BINDINGS = 64
 # More than any board has; a mistyped number would otherwise start that many before it is noticed.
-_MOST_THREADS = 256
+MOST_THREADS = 256
 
 
 def usable_cpus() -> int:
@@ -53,8 +53,8 @@ class OnnxEngine:
     backend = "cpu"
 
     def __init__(self, threads: int | None = None) -> None:
-        if threads is not None and not 1 <= threads <= _MOST_THREADS:
-            raise ClueError(f"threads is {threads}: it must be from 1 to {_MOST_THREADS}")
+        if threads is not None and not 1 <= threads <= MOST_THREADS:
+            raise ClueError(f"threads is {threads}: it must be from 1 to {MOST_THREADS}")
         try:
             import onnxruntime
         except ImportError as error:

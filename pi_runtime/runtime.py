@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pi_runtime import golden
+from pi_runtime import engines, golden
 from pi_runtime import plan as plans
 from pi_runtime.bundle import Bundle
 from pi_runtime.engine import Engine
 from pi_runtime.errors import ClueError
 from pi_runtime.forget import Order, RequestResult, carry_out, check_seed
 from pi_runtime.golden import GoldenResult
-from pi_runtime.onnx_engine import OnnxEngine
 from pi_runtime.request import Progress
 from pi_runtime.serving import Server
 from pi_runtime.store import Generation, Store
@@ -40,20 +39,29 @@ class Runtime:
 
     @staticmethod
     def open(
-        bundle: Path | str, store: Path | str, *, threads: int | None = None, verify: bool = True
+        bundle: Path | str,
+        store: Path | str,
+        *,
+        threads: int | None = None,
+        verify: bool = True,
+        engine: str | None = None,
     ) -> Runtime:
         """Open a bundle folder and its store, which is created when it is not there.
 
         `threads` inside an operator: all usable processors when None. `verify` checks every file's SHA-256.
-        Raises ClueError for a damaged or newer bundle, a store of another bundle, a missing onnxruntime.
+        `engine`: onnx or litert; when None the first of these that the bundle has programs for and that is
+        installed. Raises ClueError for a damaged or newer bundle, a store of another bundle, an engine that
+        the bundle or this computer lacks.
         """
-        return Runtime.for_bundle(Bundle.open(bundle, verify), store, threads=threads)
+        return Runtime.for_bundle(Bundle.open(bundle, verify), store, threads=threads, engine=engine)
 
     @staticmethod
-    def for_bundle(bundle: Bundle, store: Path | str, *, threads: int | None = None) -> Runtime:
+    def for_bundle(
+        bundle: Bundle, store: Path | str, *, threads: int | None = None, engine: str | None = None
+    ) -> Runtime:
         """`open` for a bundle that is open already."""
-        engine = OnnxEngine(threads)
-        return Runtime(bundle, Store(Path(store), bundle), engine)
+        chosen = engines.choose(bundle, engine, threads)
+        return Runtime(bundle, Store(Path(store), bundle), chosen)
 
     def close(self) -> None:
         """Close the store."""

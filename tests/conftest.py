@@ -103,7 +103,8 @@ def digits_bundle(tmp_path_factory: pytest.TempPathFactory, digits_weights: Path
         from clue_mobile.study.demo import HYPERPARAMETERS
 
         spec = models.resolve_spec("digits_cnn")
-        recipe = ExportRecipe(target="pi5", hyperparameters=HYPERPARAMETERS)
+        # one runtime, for the time it takes: tests/pi_runtime/test_engines.py exports the target's own
+        recipe = ExportRecipe(target="pi5", hyperparameters=HYPERPARAMETERS, runtimes=("onnx",))
         export(models.load(spec, digits_weights), spec, folder / "digits.clue", recipe)
 
     return _shared(tmp_path_factory, "digits_bundle", make) / "digits.clue"

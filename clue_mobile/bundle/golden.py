@@ -23,6 +23,9 @@ MAX_SEEDS = 3
 # eager PyTorch and ONNX Runtime on the models of the tests. Fifty times that is let pass: other processors'
 # kernels add up in another order, and an error of the lowering is larger by far.
 TOLERANCE = 5e-5
+# A runtime may compute parts of a float16 program in float32, as ONNX Runtime does on a CPU: then it differs
+# by float16's rounding (2^-11 an operation), which adds up over the layers.
+FLOAT16_TOLERANCE = 2e-2
 
 Draw = dict[str, Any]
 
@@ -103,6 +106,7 @@ def make(model: FlatModel, recipe: Recipe, program: Program) -> Golden:
     size, more than engines differ, change in what is stored of it; of a few seeds the least sensitive is
     taken.
     """
+    floor = FLOAT16_TOLERANCE if program.float16 else TOLERANCE
     tries = []
     for seed in range(FIRST_SEED, FIRST_SEED + MAX_SEEDS):
         inputs, stored = _inputs(model, recipe, program, seed)
@@ -110,7 +114,7 @@ def make(model: FlatModel, recipe: Recipe, program: Program) -> Golden:
         twins = [_shaken_differences(program, inputs, results, 3 * seed + twin) for twin in range(3)]
         sensitivities = [max(column) for column in zip(*twins, strict=True)]
         tries.append((max(sensitivities), seed, sensitivities, results, stored))
-        if max(sensitivities) <= TOLERANCE / 5:
+        if max(sensitivities) <= floor / 5:
             break
     _, seed, sensitivities, results, tensors = min(tries, key=lambda t: t[:2])
     outputs = {}
@@ -120,7 +124,7 @@ def make(model: FlatModel, recipe: Recipe, program: Program) -> Golden:
                 f"program {program.name!r} gives {port.name} values that are not finite, on inputs of the "
                 "size of the model's own: check the hyperparameters, such as a very small temperature"
             )
-        outputs[port.name] = {"stride": _stride(port), "tolerance": max(TOLERANCE, 5 * sensitivity)}
+        outputs[port.name] = {"stride": _stride(port), "tolerance": max(floor, 5 * sensitivity)}
         tensors[port.name] = result.numpy()
     draws = {port.name: _draws(model, recipe, port) for port in program.inputs}
     return Golden(seed, draws, tensors, outputs)

@@ -50,11 +50,15 @@ def unpack(bundle: Bundle, state: Mapping[str, Array]) -> dict[str, Array]:
 
 
 class Predictor:
-    """Logits by the exported `predict` with given weights: call it with images uint8 [N, H, W, C], get
-    float32 [N, K]."""
+    """Logits by an exported program with given weights: call it with images uint8 [N, H, W, C], get float32
+    [N, K]. Raises ClueError where the bundle has no such program."""
 
-    def __init__(self, bundle: Bundle, engine: Engine, state: Mapping[str, Array]) -> None:
-        self._classifier = Classifier(bundle.programs["predict"], load(bundle, engine, "predict"))
+    def __init__(
+        self, bundle: Bundle, engine: Engine, state: Mapping[str, Array], program: str = "predict"
+    ) -> None:
+        if program not in bundle.programs:
+            raise ClueError(f"{bundle.root} has no program {program}: export with --float16-predict")
+        self._classifier = Classifier(bundle.programs[program], load(bundle, engine, program))
         self._state = dict(state)
 
     def __call__(self, images: np.ndarray[Any, np.dtype[np.uint8]]) -> Array:

@@ -48,6 +48,9 @@ def command(
     markdown: Annotated[
         Path | None, typer.Option(help="Write the table as Markdown.", show_default=False)
     ] = None,
+    float16: Annotated[
+        bool, typer.Option("--float16", help="Predict in float16, by the program of --float16-predict.")
+    ] = False,
     validation: ValidationOption = None,
     seed: Annotated[
         int, typer.Option(help="Of the membership attack's subsample.", min=0, max=2**32 - 1)
@@ -75,6 +78,7 @@ def command(
             seed=seed,
             threads=threads,
             energies=picture is not None,
+            program="predict_float16" if float16 else "predict",
             progress=lambda name, done, total: tell(done, total, name),
         )
     if picture is not None:

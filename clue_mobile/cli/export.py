@@ -49,6 +49,13 @@ def command(
             show_default=False,
         ),
     ] = None,
+    float16_predict: Annotated[
+        bool,
+        typer.Option(
+            "--float16-predict",
+            help="Also a program that predicts in float16 (onnx, coreml); `evaluate --float16` measures it.",
+        ),
+    ] = False,
     method: Annotated[str, typer.Option(help="The unlearning method.")] = "clue",
     hyperparameters: Annotated[
         Path | None, typer.Option(help="A JSON file of the method's hyperparameters.", show_default=False)
@@ -106,6 +113,7 @@ def command(
         batch=batch,
         tuned_batch=tuned_batch,
         runtimes=tuple(runtime) if runtime else None,
+        float16_predict=float16_predict,
         name=name,
     )
     path = out or Path(f"{model.rpartition(':')[2]}.clue")

@@ -6,13 +6,21 @@ import importlib
 from importlib.util import find_spec
 
 from clue_mobile.errors import ClueError, unknown
+from pi_runtime import engines as device
 from pi_runtime.engine import Engine
 
-# runtime: (module, class, the package that it needs)
+# runtime: (module, class, the package that it needs, what to install)
 ENGINES = {
-    "onnx": ("pi_runtime.onnx_engine", "OnnxEngine", "onnxruntime"),
+    **device.ENGINES,
+    "executorch": (
+        "clue_mobile.engines.executorch",
+        "ExecutorchEngine",
+        "executorch",
+        "clue-mobile[executorch]",
+    ),
 }
-ELSEWHERE: dict[str, str] = {}  # runtimes that cannot run here, and why
+# runtimes that cannot run here, and why
+ELSEWHERE = {"coreml": "Core ML is part of macOS and iOS, and of no other system"}
 
 
 class UnavailableError(ClueError):
@@ -29,11 +37,8 @@ def get(runtime: str, threads: int | None = None) -> Engine:
         raise UnavailableError(f"{runtime} programs cannot run on this computer: {ELSEWHERE[runtime]}")
     if runtime not in ENGINES:
         raise unknown("runtime", runtime, {**ENGINES, **ELSEWHERE})
-    module, name, package = ENGINES[runtime]
+    module, name, package, install = ENGINES[runtime]
     if find_spec(package) is None:
-        extra = "pi" if runtime == "onnx" else runtime
-        raise UnavailableError(
-            f"{runtime} programs need {package} to run: pip install 'clue-mobile[{extra}]'"
-        )
+        raise UnavailableError(f"{runtime} programs need {package} to run: pip install '{install}'")
     engine: Engine = getattr(importlib.import_module(module), name)(threads)
     return engine

@@ -65,13 +65,14 @@ def evaluate_bundle(
     seed: int = 0,
     threads: int | None = None,
     energies: bool = False,
+    program: str = "predict",
     progress: Told = lambda name, done, total: None,
 ) -> Evaluation:
     """Score each set of weights on `dataset` for the forgotten class `label`.
 
     store: a device runtime's folder, whose served weights give the method's row, time and peak memory.
-    retrained: a state dict trained without the class. energies: also keep what the picture needs. Raises
-    ClueError for weights of another model or missing test images.
+    retrained: a state dict trained without the class. energies: also keep what the picture needs. program:
+    which one predicts. Raises ClueError for weights of another model, missing test images or program.
     """
     dataset.require("test")
     engine = OnnxEngine(threads)
@@ -93,7 +94,7 @@ def evaluate_bundle(
         todo.append((method, *_served(bundle, store)))
     rows, snapshots = [], {}
     for name, state, wall, peak in todo:
-        predict = Predictor(bundle, engine, state)
+        predict = Predictor(bundle, engine, state, program)
         scores = score(
             predict,
             dataset,

@@ -1,4 +1,4 @@
-"""Raspberry Pi 5: ONNX programs and the Python runtime that runs them, installable by pip from runtime/."""
+"""Raspberry Pi 5: ONNX and LiteRT programs and the Python runtime, installable by pip from runtime/."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 
-RUNTIMES = ("onnx",)
+RUNTIMES = ("onnx", "litert")
 
 
 def _files(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
@@ -27,4 +27,5 @@ def payload() -> Iterator[tuple[str, bytes]]:
     yield from _files(resources.files("contract"), "contract")
     yield "pyproject.toml", runtime.joinpath("pyproject.runtime.toml").read_bytes()
     yield "README.md", runtime.joinpath("README.md").read_bytes()
-    yield "requirements.txt", runtime.joinpath("requirements.txt").read_bytes()
+    for name in ("requirements.txt", "requirements-litert.txt"):
+        yield name, runtime.joinpath(name).read_bytes()

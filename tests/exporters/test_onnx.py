@@ -18,7 +18,7 @@ import exporters
 from clue_mobile.errors import ClueError
 from clue_mobile.plan import Port, Program
 from clue_mobile.programs import Traced, trace
-from exporters import base, onnx_ops
+from exporters import base, onnx_external, onnx_ops
 from exporters import onnx as exporter
 
 aten = torch.ops.aten
@@ -38,6 +38,11 @@ def run(data: bytes, *inputs: Tensor) -> list[np.ndarray[Any, Any]]:
     session = onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
     names = [port.name for port in session.get_inputs()]
     return list(session.run(None, {n: t.numpy() for n, t in zip(names, inputs, strict=True)}))
+
+
+def model_bytes(program: Traced) -> bytes:
+    (data,) = exporter.convert_program(program).values()
+    return data
 
 
 def draw(*shape: int) -> Tensor:
@@ -92,16 +97,14 @@ def block(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def test_numbers() -> None:
     x, weight = draw(2, 3, 4, 4), draw(5, 3, 3, 3)
-    data = exporter.convert_program(traced(block, x.shape, weight.shape))
+    data = model_bytes(traced(block, x.shape, weight.shape))
     for found, expected in zip(run(data, x, weight), block(x, weight), strict=True):
         np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_two_exports_are_equal_byte_for_byte() -> None:
     shapes = (2, 3, 4, 4), (5, 3, 3, 3)
-    assert exporter.convert_program(traced(block, *shapes)) == exporter.convert_program(
-        traced(block, *shapes)
-    )
+    assert model_bytes(traced(block, *shapes)) == model_bytes(traced(block, *shapes))
 
 
 def test_an_input_may_be_an_output_and_a_value_two(caplog: pytest.LogCaptureFixture) -> None:
@@ -109,7 +112,7 @@ def test_an_input_may_be_an_output_and_a_value_two(caplog: pytest.LogCaptureFixt
         return x, x + y, x + y, y, torch.ones(3)
 
     x, y = draw(3), draw(3) + 1
-    data = exporter.convert_program(traced(fn, (3,), (3,)))
+    data = model_bytes(traced(fn, (3,), (3,)))
     assert not caplog.records  # a warning of a library would reach the user's terminal
     names = [port.name for port in onnx.load_from_string(data).graph.output]
     assert names == ["out0", "out1", "out2", "out3", "out4"]
@@ -120,7 +123,7 @@ def test_a_port_may_be_called_like_an_inner_value() -> None:
     ports = tuple(Port(name, "carry", (3,), "v") for name in ("v0", "c0", "v1", "mul"))
     program = Program("p", 1, ports[:2], ports[2:], lambda x, y: (x * 2 + y, x * 3))
     x, y = draw(3), draw(3) + 1
-    sums, products = run(exporter.convert_program(trace(program)), x, y)
+    sums, products = run(model_bytes(trace(program)), x, y)
     assert np.array_equal(sums, (2 * x + y).numpy())
     assert np.array_equal(products, (3 * x).numpy())
 
@@ -130,7 +133,7 @@ def test_what_is_not_needed_is_dropped() -> None:
         x.exp()
         return ((x.reshape(6) * 2).reshape(2, 3) + (x.reshape(6) * 2).reshape(2, 3),)
 
-    model = onnx.load_from_string(exporter.convert_program(traced(fn, (2, 3), (4,))))
+    model = onnx.load_from_string(model_bytes(traced(fn, (2, 3), (4,))))
     operators = [node.op_type for node in model.graph.node]
     assert "Exp" not in operators
     assert operators.count("Mul") == 1
@@ -154,8 +157,8 @@ def test_pytorchs_exporter_takes_the_rest(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(
         exporter, "_by_pytorch", lambda *args: (asked.append(args[0].program.name), by_pytorch(*args))[1]
     )
-    data = exporter.convert_program(program)
-    assert exporter.convert_program(program) == data
+    data = model_bytes(program)
+    assert model_bytes(program) == data
     asked.pop()
     assert asked == ["p"]
     model = onnx.load_from_string(data)
@@ -169,7 +172,7 @@ def test_pytorchs_exporter_takes_the_rest(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_an_operator_that_neither_knows_is_named() -> None:
     with pytest.raises(ClueError, match=r"program 'p' cannot become ONNX: .*digamma"):
-        exporter.convert_program(traced(lambda x: (torch.digamma(x),), (3,)))
+        model_bytes(traced(lambda x: (torch.digamma(x),), (3,)))
 
 
 def test_operators_outside_the_standard_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +186,7 @@ def test_operators_outside_the_standard_are_refused(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(exporter, "_tidy", foreign)
     with pytest.raises(ClueError, match=r"operators outside the ONNX standard: \['com.example'\]"):
-        exporter.convert_program(program)
+        model_bytes(program)
 
 
 # the registry of exporters
@@ -219,4 +222,23 @@ def test_one_file_a_program() -> None:
     converted = exporter.convert([program], None, told.append)  # type: ignore[arg-type]
     assert told == ["p"]
     assert converted.programs == {"p": "p.onnx"}
-    assert converted.files == {"p.onnx": exporter.convert_program(program)}
+    assert converted.files == {"p.onnx": model_bytes(program)}
+
+
+def test_constants_above_the_limit_go_into_a_file_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    table, small = draw(40, 50), draw(50)
+    program = traced(lambda x: (x @ table + small,), (3, 40))
+    whole = run(model_bytes(program), draw(3, 40))
+    monkeypatch.setattr(onnx_external, "LIMIT", 8000)  # bytes: the table alone has as many
+    converted = exporter.convert([program], None, lambda name: None)  # type: ignore[arg-type]
+    assert set(converted.files) == {"p.onnx", "p.onnx.data"}
+    assert len(converted.files["p.onnx.data"]) == 8000
+    assert len(converted.files["p.onnx"]) < 2000
+    for name, data in converted.files.items():
+        (tmp_path / name).write_bytes(data)
+    session = onnxruntime.InferenceSession(tmp_path / "p.onnx", providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(session.run(None, {"in0": draw(3, 40).numpy()})[0], whole[0])
+    with pytest.raises(onnx.checker.ValidationError, match=r"p\.onnx\.data"):
+        onnx_external.check(onnx.load_from_string(converted.files["p.onnx"]), "other.data", b"")
