@@ -121,14 +121,10 @@ def export(
         results, extra = {}, {}
         notes: list[str] = []
         for runtime, exporter in runtimes.items():
-<<<<<<< HEAD
-            # an addition makes files of its own from the model and the recipe
-            wanted = () if runtime in exporters.ADDITIONS else plan.programs
-            traced = programs.trace_all(wanted, overrides=exporter.OVERRIDES)
-=======
             chosen = [each for each in plan.programs if exporter.FLOAT16 or not each.float16]
+            if runtime in exporters.ADDITIONS:
+                chosen = []  # it makes files of its own, from the model and the recipe
             traced = programs.trace_all(chosen, overrides=exporter.OVERRIDES)
->>>>>>> main
             converted = exporter.convert(traced, Source(model, plan), functools.partial(step, runtime))
             results[runtime] = manifests.add_runtime(writer, runtime, traced, converted)
             notes += converted.notes

@@ -65,21 +65,8 @@ def build(model: FlatModel, method: str, config: Any, batch: int, *, float16: bo
     Raises ClueError as the method does.
     """
     recipe = methods.get(method).build(model, config, batch)
-<<<<<<< HEAD
-    return replace(recipe, programs=[*predict_programs(model, batch), *recipe.programs])
-=======
-    return Recipe(
-        recipe.values,
-        recipe.randoms,
-        [
-            *predict_programs(model, batch),
-            *([float16_predict(model, batch)] if float16 else []),
-            *recipe.programs,
-        ],
-        recipe.scalars,
-        recipe.plan,
-    )
->>>>>>> main
+    serving = [*predict_programs(model, batch), *([float16_predict(model, batch)] if float16 else [])]
+    return replace(recipe, programs=[*serving, *recipe.programs])
 
 
 def example_inputs(program: Program, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:

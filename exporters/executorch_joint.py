@@ -34,6 +34,7 @@ except ImportError as error:
     ) from error
 
 OVERRIDES: dict[Any, Any] = {}
+FLOAT16 = False
 NAME = "executorch-joint"
 METHOD = "forward"
 # Portable kernels do about 0.5 GFLOP/s on x86-64: what is above this is not run at export to compare losses.

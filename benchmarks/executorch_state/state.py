@@ -2,7 +2,8 @@
 
     python benchmarks/executorch_state/state.py [--width 4096] [--steps 40]
 
-CLUE's traced step of a two-layer perceptron in several forms, driven by state.cpp and compared with eager PyTorch.
+CLUE's traced step of a two-layer perceptron in several forms, driven by state.cpp and compared with eager
+PyTorch.
 """
 
 from __future__ import annotations
@@ -83,9 +84,12 @@ class Predict(Held):
         return tuple(self.graphs["predict"](self.params, x))
 
 
-def lower(methods_: dict[str, tuple[nn.Module, tuple[Tensor, ...]]], delegate: bool, plan: Any = None) -> bytes:
+Methods = dict[str, tuple[nn.Module, tuple[Tensor, ...]]]  # and example inputs
+
+
+def lower(forms: Methods, delegate: bool, plan: Any = None) -> bytes:
     """A .pte of these methods."""
-    exported = {name: torch.export.export(module, example) for name, (module, example) in methods_.items()}
+    exported = {name: torch.export.export(module, example) for name, (module, example) in forms.items()}
     edge = exir.to_edge_transform_and_lower(
         exported,
         partitioner=[XnnpackPartitioner()] if delegate else None,
@@ -102,8 +106,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     options = parser.parse_args()
     torch.manual_seed(0)
+    spec = ModelSpec("mlp", tuple("0123456789"), (1, 8, 8), (0.5,), (0.3,))
     layers = (nn.Flatten(), nn.Linear(64, options.width), nn.ReLU(), nn.Linear(options.width, 10))
-    model = FlatModel(nn.Sequential(*layers), ModelSpec("mlp", tuple("0123456789"), (1, 8, 8), (0.5,), (0.3,)))
+    model = FlatModel(nn.Sequential(*layers), spec)
     config = methods.configure("clue", {"saliency_batch": BATCH, "lr": 0.01})
     recipe = programs.build(model, "clue", config, BATCH)
     graphs: dict[str, nn.Module] = {p.name: programs.trace(p).graph for p in recipe.programs}
@@ -113,7 +118,7 @@ def main() -> None:
     x, teacher = torch.rand(options.steps, BATCH, 1, 8, 8), torch.randn(options.steps, BATCH, 10)
     rest = (mask, x[0], teacher[0], lr)
 
-    def shared(setter: type[Held]) -> dict[str, tuple[nn.Module, tuple[Tensor, ...]]]:
+    def shared(setter: type[Held]) -> Methods:
         return {
             "set_state": (setter({}, size), (state[0],)),
             "step": (Step({"step": graphs["step"]}, size), rest),
@@ -149,7 +154,8 @@ def main() -> None:
         for key, tensor in (("params", state[0]), ("mask", mask), ("x", x), ("teacher", teacher), ("lr", lr)):
             tensor.numpy().tofile(folder / f"{key}.f32")
         compile_driver(folder / "state")
-        print(f"{size} parameters, batch {BATCH}, {options.steps} steps; eager energy {float(expected[2]):.7g}")
+        energy = float(expected[2])
+        print(f"{size} parameters, batch {BATCH}, {options.steps} steps; eager energy {energy:.7g}")
         for variant, make in variants.items():
             try:
                 (folder / f"{variant}.pte").write_bytes(make())
@@ -159,7 +165,7 @@ def main() -> None:
             run = [str(folder / "state"), name, variant, str(options.steps)]
             done = subprocess.run(run, capture_output=True, text=True)
             if done.returncode:
-                print(f"{variant:28} failed ({done.returncode}): {done.stderr.strip().splitlines()[-1][:160]}")
+                print(f"{variant:28} failed ({done.returncode}): {done.stderr.strip()[-160:]}")
                 continue
             report = json.loads(done.stdout)
             errors = []
@@ -181,16 +187,13 @@ def compile_driver(path: Path) -> None:
     assert found is not None
     assert found.submodule_search_locations is not None
     package = Path(found.submodule_search_locations[0])
-    subprocess.run(
-        [
-            "g++", "-std=c++17", "-O2", "-w", "-DC10_USING_CUSTOM_GENERATED_MACROS", "-DET_EVENT_TRACER_ENABLED",
-            "-DET_USE_THREADPOOL", f"-I{package}/include",
-            f"-I{package}/include/executorch/runtime/core/portable_type/c10", str(HERE / "state.cpp"), "-o", str(path),
-            f"-L{package}/lib", f"-Wl,-rpath,{package}/lib", "-Wl,--no-as-needed", "-lexecutorch_kernels_optimized",
-            "-lexecutorch_backend_xnnpack", "-lexecutorch_threadpool", "-lexecutorch",
-        ],
-        check=True,
-    )  # fmt: skip
+    include, library = package / "include", package / "lib"
+    names = ("kernels_optimized", "backend_xnnpack", "threadpool")
+    command = ["g++", "-std=c++17", "-O2", "-w", HERE / "state.cpp", "-o", path]
+    command += ["-DC10_USING_CUSTOM_GENERATED_MACROS", "-DET_EVENT_TRACER_ENABLED", "-DET_USE_THREADPOOL"]
+    command += [f"-I{include}", f"-I{include}/executorch/runtime/core/portable_type/c10"]
+    command += [f"-L{library}", f"-Wl,-rpath,{library}", "-Wl,--no-as-needed"]
+    subprocess.run([*command, *(f"-lexecutorch_{name}" for name in names), "-lexecutorch"], check=True)
 
 
 if __name__ == "__main__":

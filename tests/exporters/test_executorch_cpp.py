@@ -18,9 +18,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from clue_mobile import methods, programs
+from clue_mobile import methods, models, programs
+from clue_mobile.export import ExportRecipe, export
 from clue_mobile.flat import FlatModel
 from clue_mobile.spec import ModelSpec
+from pi_runtime import golden
+from pi_runtime.bundle import Bundle, Program
+from pi_runtime.engine import Arrays, Session
 
 EXAMPLE = Path(__file__).parents[2] / "exporters" / "examples" / "executorch_cpp"
 TOLERANCE = 1e-5  # of an output's scale
@@ -156,6 +160,59 @@ def test_every_program_of_one_file_gives_what_pytorch_gives(
         assert row["load_ms"] >= 0
         assert len(row["run_ms"]) == 1
         agree(ran.outputs[program.name], program.fn(*calls[program.name]))
+
+
+@dataclass(frozen=True)
+class Cpp:
+    """The runner as an engine of a bundle, one process for each run."""
+
+    runner: Path
+    folder: Path
+    name: str = "executorch"
+    version: str = ""
+    backend: str = "xnnpack"
+    threads: int = 1
+
+    def load(self, path: Path, program: Program) -> Session:
+        """See `Engine.load`."""
+        return CppProgram(self, path, program)
+
+
+@dataclass(frozen=True)
+class CppProgram:
+    """See `Session`."""
+
+    engine: Cpp
+    path: Path
+    program: Program
+
+    def run(self, inputs: Arrays, outputs: Arrays) -> None:
+        """See `Session.run`."""
+        name = self.program.name
+        given = [torch.from_numpy(inputs[port.name]) for port in self.program.inputs]
+        ran = run(self.engine.runner, self.path, self.engine.folder, {name: given})
+        for port, got in zip(self.program.outputs, ran.outputs[name], strict=True):
+            outputs[port.name][...] = got.reshape(port.shape)
+
+
+@pytest.mark.full
+def test_a_bundles_programs_give_their_golden_outputs(runner: Path, tmp_path: Path) -> None:
+    """What `clue-mobile export` writes: every program of digits_cnn in one file."""
+    spec = models.resolve_spec("digits_cnn")
+    bundle = Bundle.open(
+        export(
+            models.load(spec, None, seed=0),
+            spec,
+            tmp_path / "digits.clue",
+            ExportRecipe("host", runtimes=("executorch",)),
+        )
+    )
+    assert len({program.files["executorch"].file for program in bundle.programs.values()}) == 1
+    results = golden.check(bundle, Cpp(runner, tmp_path))
+    assert {result.program for result in results} == {
+        "predict", "predict_1", "saliency", "mask", "teacher", "step",
+    }  # fmt: skip
+    assert [result for result in results if not result.ok] == []
 
 
 class Product(nn.Module):
