@@ -28,6 +28,7 @@ from clue_mobile.plan import Program
 from clue_mobile.spec import ModelSpec
 from exporters.base import Source
 from pi_runtime import bundle as bundles
+from pi_runtime.engine import Engine
 
 BATCH = 2
 CLASSES = 10
@@ -146,15 +147,19 @@ def run(name: str, runtime: str, size: str) -> dict[str, Any]:
     }
 
 
-def execute(runtime: str, path: Path, program: Program, given: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    """The program's outputs by the runtime's engine; Core ML's by the evaluator of the tests."""
-    arrays = {name: t.contiguous().numpy() for name, t in given.items()}
-    if runtime == "coreml":
-        sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "exporters"))
-        import mil_evaluator
+def engine(runtime: str) -> Engine:
+    """The runtime's own engine; for Core ML the evaluator of the tests."""
+    if runtime != "coreml":
+        return engines.get(runtime, 1)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "exporters"))
+    from mil_engine import MilEngine
 
-        found = mil_evaluator.run_package(path, arrays)
-        return [torch.from_numpy(np.asarray(found[port.name])) for port in program.outputs]
+    return MilEngine()
+
+
+def execute(runtime: str, path: Path, program: Program, given: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """The program's outputs by the runtime's engine."""
+    arrays = {name: t.contiguous().numpy() for name, t in given.items()}
     ports = [
         tuple(bundles.Port(p.name, p.role, p.shape, p.binds or "") for p in side)
         for side in (program.inputs, program.outputs)
@@ -162,7 +167,7 @@ def execute(runtime: str, path: Path, program: Program, given: dict[str, torch.T
     empty = bundles.Golden("", 0, {}, {}, {})
     described = bundles.Program(program.name, program.batch, ports[0], ports[1], 0, 0, {}, empty)
     outputs = {port.name: np.zeros(port.shape, np.float32) for port in program.outputs}
-    engines.get(runtime, 1).load(path, described).run(arrays, outputs)
+    engine(runtime).load(path, described).run(arrays, outputs)
     return [torch.from_numpy(outputs[port.name]) for port in program.outputs]
 
 
