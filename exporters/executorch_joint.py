@@ -111,7 +111,7 @@ class Joint(nn.Module):
         others = [name for name in self._flat.sizes if name != "params"]
         state = dict(zip(others, inputs, strict=False))
         x, *targets = inputs[len(others) :]
-        leaves = dict(self.named_parameters())
+        leaves: dict[str, Tensor] = dict(self.named_parameters())
         if self._loss.mask is not None:
             masks = self._flat.named("params", targets.pop())
             leaves = {n: w * masks[n] + (w * (1 - masks[n])).detach() for n, w in leaves.items()}
@@ -149,8 +149,8 @@ def _with_gradients(exported: ExportedProgram) -> ExportedProgram:
 
 def _cut_instead_of_pad(graph_module: GraphModule, node: Node) -> None:
     """A negative pad, the backward of a pad, as slices: ExecuTorch's kernel refuses it at run time."""
-    source, pads = node.args[0], list(node.args[1])  # type: ignore[call-overload]
-    assert isinstance(source, Node)
+    source: Node = node.args[0]  # type: ignore[assignment]
+    pads: list[int] = list(node.args[1])  # type: ignore[arg-type]
     with graph_module.graph.inserting_before(node):
         for number in range(len(pads) // 2):
             before, after = pads[2 * number : 2 * number + 2]

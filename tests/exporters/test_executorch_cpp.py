@@ -234,7 +234,7 @@ def test_a_repeated_run_sees_the_same_inputs(runner: Path, small: Path, tmp_path
         matrix.numpy().tofile(tmp_path / f"{index}.f32")
     done = call(
         runner,
-        delegated,
+        small,
         "--run",
         "product",
         tmp_path / "0.f32",
