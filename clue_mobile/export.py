@@ -103,7 +103,9 @@ def export(
                 raise ClueError(f"the {key} of {spec.model} are not all finite: the training has diverged")
         weights = writer.add("weights.safetensors", serialise(packed))
         count = itertools.count()
-        total = len(plan.programs) * (1 + len(runtimes)) + 1  # and the runtime/ folder
+        # golden vectors, each runtime, and the runtime/ folder
+        total = len(plan.programs) * (1 + len(runtimes.keys() - exporters.ADDITIONS))
+        total += len(runtimes.keys() & exporters.ADDITIONS) + 1
 
         def step(stage: str, program: str) -> None:
             tell(f"{stage} {program}", next(count), total)
@@ -120,6 +122,8 @@ def export(
         notes: list[str] = []
         for runtime, exporter in runtimes.items():
             chosen = [each for each in plan.programs if exporter.FLOAT16 or not each.float16]
+            if runtime in exporters.ADDITIONS:
+                chosen = []  # it makes files of its own, from the model and the recipe
             traced = programs.trace_all(chosen, overrides=exporter.OVERRIDES)
             converted = exporter.convert(traced, Source(model, plan), functools.partial(step, runtime))
             results[runtime] = manifests.add_runtime(writer, runtime, traced, converted)

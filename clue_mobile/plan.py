@@ -95,14 +95,35 @@ class Program:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """What a method's steps minimise, for a runtime that differentiates and updates by itself with SGD:
+    v = momentum v + g, w = w - lr v.
+
+    fn: (logits [B, K], *targets) -> (loss, *metrics), scalars; the first is differentiated. targets: ports of
+    what it needs besides the logits. metrics: names of the others. mask: the vector of 0 and 1 that the
+    gradient is multiplied with. batch_norm: whose statistics normalise in a step (see `FlatModel.forward`).
+    lr: the scalar's name.
+    """
+
+    fn: Callable[..., tuple[Any, ...]] = field(repr=False)
+    targets: tuple[Port, ...]
+    metrics: tuple[str, ...]
+    mask: Port | None
+    batch_norm: Literal["batch", "batch_keep_running", "frozen"]
+    lr: str
+    momentum: float
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """A method made ready for one model and batch size."""
+    """A method made ready for one model and batch size; loss: None where its steps are no plain SGD."""
 
     values: Mapping[str, Value]
     randoms: Mapping[str, Random]
     programs: Sequence[Program]
     scalars: Mapping[str, float]
     plan: Sequence[Node]
+    loss: Loss | None = None
 
 
 def phase(name: str, *body: Node) -> Node:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -65,17 +65,8 @@ def build(model: FlatModel, method: str, config: Any, batch: int, *, float16: bo
     Raises ClueError as the method does.
     """
     recipe = methods.get(method).build(model, config, batch)
-    return Recipe(
-        recipe.values,
-        recipe.randoms,
-        [
-            *predict_programs(model, batch),
-            *([float16_predict(model, batch)] if float16 else []),
-            *recipe.programs,
-        ],
-        recipe.scalars,
-        recipe.plan,
-    )
+    serving = [*predict_programs(model, batch), *([float16_predict(model, batch)] if float16 else [])]
+    return replace(recipe, programs=[*serving, *recipe.programs])
 
 
 def example_inputs(program: Program, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:

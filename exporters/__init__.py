@@ -12,9 +12,12 @@ from exporters.base import Exporter
 EXPORTERS = {
     "onnx": "exporters.onnx",
     "executorch": "exporters.executorch",
+    "executorch-joint": "exporters.executorch_joint",
     "litert": "exporters.litert",
     "coreml": "exporters.coreml",
 }
+# Runtimes that have no files for the plan's programs, so they only come on top of others.
+ADDITIONS = frozenset({"executorch-joint"})
 
 
 def get(name: str) -> Exporter:

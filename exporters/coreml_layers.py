@@ -48,8 +48,14 @@ def turned(node: Any) -> Node | None:
         return None
     order = list(range(len(node.meta["val"].shape)))
     order[-2:] = order[:-3:-1]
-    products = all(user.target in _PRODUCTS for user in node.users)
-    return node.args[0] if products and len(order) <= MOST_AXES and node.args[1] == order else None
+    swapped = len(order) <= MOST_AXES and node.args[1] == order
+    source: Any = node.args[0]
+    return source if swapped and all(_multiplies(user, node) for user in node.users) else None
+
+
+def _multiplies(user: Node, node: Node) -> bool:
+    """Whether `user` is a product with `node` as a factor; the first argument of addmm is a term."""
+    return user.target in _PRODUCTS and not (user.target is aten.addmm.default and user.args[0] is node)
 
 
 def product(c: Call, x: int, y: int) -> Var:

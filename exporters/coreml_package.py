@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clue_mobile.errors import ClueError
 from exporters import coreml_load
 
 coremltools = coreml_load.coremltools()
@@ -21,9 +22,11 @@ def write(functions: Mapping[str, Any], minimum: str, folder: str) -> dict[str, 
     """The files of the package `folder`, by path, from functions of coremltools' builder.
 
     minimum: the system to run on, as coremltools calls it; more than one function needs iOS 18, and the
-    first is the default.
+    first is the default. Raises ClueError where coremltools lacks its native part.
     """
     mil = coremltools.converters.mil
+    if mil.backend.mil.load.BlobWriter is None:
+        raise ClueError("coremltools cannot write models on this system: export on Linux or macOS")
     program = mil.mil.Program()
     for name, function in functions.items():
         program.add_function(name, function)

@@ -28,6 +28,7 @@ from exporters.executorch_forms import OVERRIDES
 
 __all__ = ["OVERRIDES", "convert", "versions"]
 FILE = "programs.pte"
+FLOAT16 = False
 MOST_PORTABLE = 0.05  # share of a program's FLOPs on portable kernels above which the user is warned
 
 

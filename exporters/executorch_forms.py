@@ -122,7 +122,9 @@ def _per_group(columns: Tensor, at: _Windows) -> Tensor:
 
 def _matrices(weight: Tensor, at: _Windows, batch: int) -> Tensor:
     """[O, C / groups, *kernel] as [N * groups, O / groups, taps * C / groups], for every image."""
-    matrix = weight.permute(0, *range(2, weight.dim()), 1).reshape(at.groups, weight.shape[0] // at.groups, -1)
+    matrix = weight.permute(0, *range(2, weight.dim()), 1).reshape(
+        at.groups, weight.shape[0] // at.groups, -1
+    )
     if at.groups == 1:
         return matrix.expand(batch, -1, -1)
     return matrix.unsqueeze(0).expand(batch, -1, -1, -1).reshape(-1, *matrix.shape[1:])
@@ -142,7 +144,8 @@ def _tap_weights(weight: Tensor) -> list[Tensor]:
 def _tap_inputs(x: Tensor, at: _Windows) -> list[Tensor]:
     padded = _padded(x, at)
     return [
-        windows.window(padded, offset, at.out, at.stride, at.dilation) for offset in windows.offsets(at.kernel)
+        windows.window(padded, offset, at.out, at.stride, at.dilation)
+        for offset in windows.offsets(at.kernel)
     ]
 
 
@@ -167,8 +170,7 @@ def _forward(x: Tensor, weight: Tensor, at: _Windows) -> Tensor:
         return _total(products)
     # with few input channels the results of all rows would be more than the unfolded input
     if at.by_rows and out_channels <= 2 * x.shape[1]:
-        height, width = at.kernel
-        matrix = weight.permute(2, 0, 3, 1).reshape(height * out_channels, -1)
+        matrix = weight.permute(2, 0, 3, 1).reshape(at.kernel[0] * out_channels, -1)
         rows, columns = ([k * d for k in range(n)] for n, d in zip(at.kernel, at.dilation, strict=True))
         return _by_rows(_padded(x, at), matrix, rows, columns, at.out)
     made = torch.bmm(_matrices(weight, at, batch), _per_group(_unfold(x, at), at))
@@ -261,8 +263,7 @@ def convolution(
         y = _input_gradient(x, weight, _Windows(made, x.shape[2:], kernel, stride, padding, dilation, groups))
     else:
         made = [
-            (n + 2 * p - t) // s + 1
-            for n, s, p, t in zip(x.shape[2:], stride, padding, touched, strict=True)
+            (n + 2 * p - t) // s + 1 for n, s, p, t in zip(x.shape[2:], stride, padding, touched, strict=True)
         ]
         y = _forward(x, weight, _Windows(x.shape[2:], made, kernel, stride, padding, dilation, groups))
     return y if bias is None else y + bias.reshape(1, -1, *([1] * axes))
@@ -322,9 +323,7 @@ def erf(x: Tensor) -> Tensor:
     formula 7.1.26). Its error of 1.5e-7 is that of float32."""
     z = x.abs()
     t = 1 / (1 + 0.3275911 * z)
-    tail = t * (
-        0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429)))
-    )
+    tail = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
     return torch.sign(x) * (1 - tail * torch.exp(-z * z))
 
 

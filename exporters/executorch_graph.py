@@ -48,7 +48,7 @@ class UnsupportedError(Exception):
 
 @contextlib.contextmanager
 def _type_hints_worked_out_once() -> Iterator[None]:
-    """ExecuTorch's encoder looks up the types of a class's fields for each object: half of an export's time."""
+    """ExecuTorch's encoder looks up the types of the fields for each object: half of an export's time."""
     original = _dataclass.get_type_hints
     _dataclass.get_type_hints = functools.cache(original)
     try:
@@ -252,11 +252,11 @@ class Builder:
         broadcasts."""
         *batch_x, rows, _ = self.shapes[x]
         *batch_y, a, b = self.shapes[y]
-        out = self._value([*np.broadcast_shapes(tuple(batch_x), tuple(batch_y)), rows, a if transposed else b])
-        flags = XNN_FLAG_TRANSPOSE_B if transposed else 0
-        self._node(
-            schema.XNNBatchMatrixMultiply(input1_id=x, input2_id=y, output_id=out, flags=flags)
+        out = self._value(
+            [*np.broadcast_shapes(tuple(batch_x), tuple(batch_y)), rows, a if transposed else b]
         )
+        flags = XNN_FLAG_TRANSPOSE_B if transposed else 0
+        self._node(schema.XNNBatchMatrixMultiply(input1_id=x, input2_id=y, output_id=out, flags=flags))
         return out
 
     def mean(self, x: int, first: int, last: int) -> int:
@@ -286,7 +286,9 @@ class Builder:
         self._node(schema.XNNGlobalAvgPooling2d(input_id=flat, output_id=out, flags=XNN_FLAG_KEEP_DIMS))
         return out
 
-    def pool(self, kind: type, x: int, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, out: Shape) -> int:
+    def pool(
+        self, kind: type, x: int, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, out: Shape
+    ) -> int:
         """Pooling of N, H, W, C to the size `out`; padding counts from top and left, the rest follows."""
         after = [
             max((o - 1) * s + d * (k - 1) + 1 - n - p, 0)
@@ -321,9 +323,7 @@ class Builder:
         before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
         flat = self.reshape(x, (before, shape[axis], 1, after))
         if shape[axis] > 1:  # a window of one element is refused
-            flat = self.pool(
-                schema.XNNMaxPooling2d, flat, (shape[axis], 1), (1, 1), (0, 0), (1, 1), (1, 1)
-            )
+            flat = self.pool(schema.XNNMaxPooling2d, flat, (shape[axis], 1), (1, 1), (0, 0), (1, 1), (1, 1))
         return self.reshape(flat, (*shape[:axis], 1, *shape[axis + 1 :]))
 
     def repeat(self, x: int, axis: int, count: int) -> int:

@@ -14,8 +14,10 @@ from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as sc
 from executorch.exir._serialize._named_data_store import NamedDataStoreOutput
 from torch.fx import Graph, GraphModule, Node
 
+from exporters.executorch_call import BOX, TRANSPOSED, Call
 from exporters.executorch_graph import Builder, UnsupportedError
-from exporters.executorch_ops import BOX, TABLE, TRANSPOSED, Call, slice_bounds
+from exporters.executorch_ops import TABLE
+from exporters.executorch_shapes import slice_bounds
 
 aten = torch.ops.aten
 Nodes = dict[Node, None]  # an ordered set
@@ -25,7 +27,7 @@ _BROADCASTING = {
     aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.maximum.default,
     aten.minimum.default, aten.gt.Tensor, aten.lt.Tensor, aten.ge.Tensor, aten.le.Tensor,
 }  # fmt: skip
-_PRODUCTS = {aten.mm.default: 0, aten.bmm.default: 0, aten.addmm.default: 1}
+_PRODUCTS: dict[Any, int] = {aten.mm.default: 0, aten.bmm.default: 0, aten.addmm.default: 1}
 _REDUCTIONS = {
     aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim, aten.amax.default,
 }  # fmt: skip
@@ -99,11 +101,11 @@ def _spare_slice(node: Node) -> None:
 def _source_of_transpose(node: Any) -> Node | None:
     if not isinstance(node, Node) or node.target is not aten.permute.default:
         return None
-    source, order = node.args
+    source: Any = node.args[0]
+    order: Any = node.args[1]
     rank = len(_shape(node))
     swapped = [*range(rank - 2), rank - 1, rank - 2]
-    matches = isinstance(source, Node) and [axis % rank for axis in order] == swapped  # type: ignore[union-attr]
-    return source if matches else None  # type: ignore[return-value]
+    return source if [axis % rank for axis in order] == swapped else None
 
 
 def _shape(node: Node) -> tuple[int, ...]:

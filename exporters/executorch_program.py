@@ -49,7 +49,11 @@ def assemble(methods: Mapping[str, tuple[GraphModule, Sequence[Stage]]]) -> Any:
         return exir.EdgeProgramManager(edge, compile_config=_CONFIG).to_executorch()
     except Exception as error:
         text = str(error)
-        named = [n for n, found in targets.items() if any(t.split(".")[-2:-1] and t.split(".")[-2] in text for t in found)]
+        named = [
+            n
+            for n, found in targets.items()
+            if any(t.split(".")[-2:-1] and t.split(".")[-2] in text for t in found)
+        ]
         raise _refusal(", ".join(named or methods), error) from error
 
 
@@ -71,7 +75,8 @@ def _with_delegates(graph_module: GraphModule, stages: Sequence[Stage]) -> Expor
             _call(graph, root, piece(graph_module, taken), copies)
         for node in rest:
             if node.op == "output":
-                outputs = [copies[n] for n in node.args[0]]  # type: ignore[union-attr]
+                returned: Any = node.args[0]
+                outputs = [copies[n] for n in returned]
             elif node.op == "get_attr" and not all(user in inside for user in node.users):
                 root.register_buffer(str(node.target), getattr(graph_module, str(node.target)))
                 copies[node] = graph.node_copy(node)
@@ -111,7 +116,7 @@ def _stand_in(made: Piece) -> ExportedProgram:
 def _exported(root: torch.nn.Module, graph: Graph, outputs: Sequence[Node]) -> ExportedProgram:
     """A graph of ATen operators as torch.export would return it, without tracing it again."""
     first = next((n for n in graph.nodes if n.op == "placeholder"), None)
-    constants: dict[str, torch.Tensor] = {}
+    constants: dict[str, Any] = {}
     specs, lifts = [], dict[Node, Node]()
     for node in [n for n in graph.nodes if n.op == "get_attr"]:
         tensor = getattr(root, str(node.target))

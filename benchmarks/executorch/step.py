@@ -64,7 +64,9 @@ def device_program() -> DeviceProgram:
     return DeviceProgram(program.name, program.batch, *ports, 0, 0, {}, Golden("", 0, 1.0, {}, {}))
 
 
-def session(runtime: str, name: str, data: bytes) -> tuple[Callable[[], Any], dict[str, np.ndarray[Any, Any]]]:
+def session(
+    runtime: str, name: str, data: bytes
+) -> tuple[Callable[[], Any], dict[str, np.ndarray[Any, Any]]]:
     """A function that runs the program once, and where its results go."""
     path = files / name
     path.write_bytes(data)
@@ -168,10 +170,10 @@ stem.with_suffix(".json").write_text(json.dumps({**facts, "rows": rows, "times_s
 lines = [
     f"# {options.model}, `{options.program}`, batch {options.batch}, 1 thread",
     "",
-    f"{facts['machine']}, {facts['versions']}, medians of {options.rounds} rounds in turns; ratio = median over "
-    f"rounds of this / `{ours}`.",
+    f"{facts['machine']}, {facts['versions']}, medians of {options.rounds} rounds in turns; ratio = median "
+    f"over rounds of this / `{ours}`.",
     "",
-    "| | wall ms | cpu ms | ratio, wall | ratio, cpu | largest error / scale | nodes | bytes | export, cpu s |",
+    "| | wall ms | cpu ms | ratio, wall | ratio, cpu | error / scale | nodes | bytes | export, cpu s |",
     "|---|---|---|---|---|---|---|---|---|",
 ]
 for row in rows:

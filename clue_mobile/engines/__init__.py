@@ -20,7 +20,7 @@ ENGINES = {
     ),
 }
 # runtimes that cannot run here, and why
-ELSEWHERE = {"coreml": "Core ML is part of macOS and iOS, and of no other system"}
+ELSEWHERE = {"coreml": "they run inside an app, on iOS or macOS"}
 
 
 class UnavailableError(ClueError):

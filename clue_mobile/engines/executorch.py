@@ -37,9 +37,7 @@ class ExecutorchEngine:
             from executorch.extension.pybindings import portable_lib
             from executorch.runtime import Runtime
         except ImportError as error:
-            raise ClueError(
-                "executorch is not installed: pip install 'clue-mobile[executorch]'"
-            ) from error
+            raise ClueError("executorch is not installed: pip install 'clue-mobile[executorch]'") from error
         self.version: str = version("executorch")
         self.threads = threads or usable_cpus()
         self._runtime = Runtime.get()

@@ -23,6 +23,8 @@ from clue_mobile.errors import ClueError
 from clue_mobile.lowering import activation, conv, norm, passes, pool, reduce, refusal, resize, shape
 from clue_mobile.lowering.graft import Table
 
+__all__ = ["TABLE", "Table", "lower"]
+
 TABLE: Table = {
     op: function
     for part in (conv, norm, pool, activation, shape, resize, reduce)

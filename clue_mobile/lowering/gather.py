@@ -133,6 +133,15 @@ def write(x: Tensor | None, indices: Sequence[Index], values: Tensor, accumulate
     return plan.from_rows(plan.rows(x) * untouched) + spread
 
 
+def embedding_backward(grad: Tensor, index: Known | Tensor, rows: int, padding: int) -> Tensor:
+    """Rows [rows, D] that the gradients [..., D] add up to at their index, but for those of the padding."""
+    if padding >= 0:
+        other = index != padding
+        keep = torch.tensor(other.tolist()) if isinstance(other, np.ndarray) else other
+        grad = grad * keep.to(grad.dtype).unsqueeze(-1)
+    return write(None, [index], grad, True, [rows, grad.shape[-1]])
+
+
 def _at(index: Tensor, dim: int, k: int, size: int, dtype: torch.dtype) -> Tensor:
     """1 at the k-th index of `dim`, else 0; the shape of the index with `size` elements along `dim`."""
     places = torch.arange(size).reshape(-1, *[1] * (index.dim() - 1 - dim))
@@ -153,12 +162,13 @@ def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
 
 
 def scatter(
-    x: Tensor | None, dim: int, index: Tensor, source: Tensor, shape: Sequence[int], add: bool
-) -> Any:
-    """torch.scatter and scatter_add where the index has all lines of x; None for what has no such form."""
+    x: Tensor | None, dim: int, index: Tensor, source: Any, shape: Sequence[int], add: bool
+) -> Tensor:
+    """torch.scatter and scatter_add where the index has all lines of x, or x is None, which means zero."""
     dim %= len(shape)
-    if any(index.shape[a] != shape[a] for a in range(len(shape)) if a != dim):
-        return None
+    if not isinstance(source, Tensor):
+        assert x is not None
+        source = torch.full(index.shape, source, dtype=x.dtype)
     for axis in range(source.dim()):
         if index.shape[axis] < source.shape[axis]:
             source = source.narrow(axis, 0, index.shape[axis])
@@ -167,11 +177,15 @@ def scatter(
         spread = source.narrow(dim, k, 1) * here
         before = None if x is None else x if add else x * (1 - here)
         x = spread if before is None else before + spread
-    return x
+    assert x is not None
+    lines = [index.shape[axis] if axis != dim else shape[dim] for axis in range(len(shape))]
+    after = [each for have, want in zip(lines[::-1], shape[::-1], strict=True) for each in (0, want - have)]
+    return torch.nn.functional.pad(x, after) if any(after) else x
 
 
 _SCATTERS = {
     aten.scatter.src: False,
+    aten.scatter.value: False,
     aten.scatter_add.default: True,
 }
 _PUTS = {aten.index_put.default, aten._unsafe_index_put.default}
@@ -205,6 +219,8 @@ def _content(graph_module: GraphModule, node: Any) -> Known | None:
 def _replace(graph_module: GraphModule, node: Node, table: Table) -> bool:
     """Whether the node was one of those above, and is now spelled by other operators."""
     args: Any = node.args
+    if node.target is aten.embedding_dense_backward.default:
+        return _replace_embedding(graph_module, node, table)
     if node.target is aten.gather.default or node.target in _SCATTERS:
         return _replace_lines(graph_module, node, table)
     indices = _indices(node)
@@ -241,6 +257,20 @@ def _replace(graph_module: GraphModule, node: Node, table: Table) -> bool:
     return True
 
 
+def _replace_embedding(graph_module: GraphModule, node: Node, table: Table) -> bool:
+    grad, index, rows, padding, by_frequency = node.args
+    if by_frequency:
+        return False
+    known = _content(graph_module, index)
+    given = [index] if known is None else []
+
+    def spelled(grad: Tensor, *rest: Tensor) -> Tensor:
+        return embedding_backward(grad, rest[0] if known is None else known, rows, padding)  # type: ignore[arg-type]
+
+    graft(graph_module, node, spelled, [grad, *given], table)  # type: ignore[list-item]
+    return True
+
+
 def _replace_lines(graph_module: GraphModule, node: Node, table: Table) -> bool:
     args: Any = node.args
     known = constant(graph_module, args[2])
@@ -253,18 +283,20 @@ def _replace_lines(graph_module: GraphModule, node: Node, table: Table) -> bool:
     shape, add = list(args[0].meta["val"].shape), _SCATTERS[node.target]  # type: ignore[index]
     dim = args[1] % len(shape)
     lines = list(args[2].meta["val"].shape)
-    if any(lines[a] != shape[a] for a in range(len(shape)) if a != dim) or node.kwargs:
-        return False
     zeros = _is_zeros(graph_module, args[0])
+    fewer = any(lines[axis] != shape[axis] for axis in range(len(shape)) if axis != dim)
+    if node.kwargs or (fewer and not zeros) or (zeros and not isinstance(args[3], Node)):
+        return False
     base = [] if zeros else [args[0]]
+    source = [args[3]] if isinstance(args[3], Node) else []
 
     def spelled(*tensors: Tensor) -> Any:
         rest = list(tensors)
         x = None if zeros else rest.pop(0)
-        source = rest.pop(0)
-        return scatter(x, dim, rest[0] if rest else known, source, shape, add)  # type: ignore[arg-type]
+        value = rest.pop(0) if source else args[3]
+        return scatter(x, dim, rest[0] if rest else known, value, shape, add)  # type: ignore[arg-type]
 
-    graft(graph_module, node, spelled, [*base, args[3], *given], table)
+    graft(graph_module, node, spelled, [*base, *source, *given], table)
     return True
 
 

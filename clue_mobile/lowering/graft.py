@@ -47,7 +47,7 @@ def graft(
                 mapped[inner] = graph.node_copy(inner, mapped.__getitem__)
             elif inner.op == "output":
                 (result,) = inner.args
-                node.replace_all_uses_with(mapped[result])  # type: ignore[index]
+                node.replace_all_uses_with(mapped[result])
                 break
             mapped[inner].meta["val"] = inner.meta.get("val", mapped[inner].meta.get("val"))
     graph.erase_node(node)

@@ -150,6 +150,8 @@ def share_equal(graph_module: GraphModule) -> None:
         key: tuple[object, ...]
         if node.op == "get_attr":
             value = getattr(graph_module, str(node.target))
+            if not isinstance(value, torch.Tensor):
+                continue
             key = (value.dtype, tuple(value.shape), value.numpy().tobytes())
         elif node.op == "call_function":
             key = (node.target, repr(node.args), repr(sorted(node.kwargs.items())))

@@ -85,7 +85,7 @@ def _quoted(text: str) -> str:
 
 
 def place_in_forward(trace: Callable[..., Any]) -> str:
-    """For an error in the backward pass: the line of the forward pass that it belongs to, by tracing again."""
+    """For an error in the backward pass: the line of the forward pass that it is of, by tracing again."""
     anomaly = torch.autograd.set_detect_anomaly(True, check_nan=False)
     with warnings.catch_warnings(record=True) as told, anomaly:
         warnings.simplefilter("always")

@@ -204,15 +204,9 @@ def col2im(
     return windows.unwindow(parts, size, kernel, stride, padding, dilation)
 
 
-def embedding_backward(
-    grad: Tensor, indices: Tensor, rows: int, padding_index: int, scale_by_frequency: bool
-) -> Any:
-    """Rows [rows, D] that the gradients [..., D] at `indices` add up to, but for those of the padding."""
-    if scale_by_frequency:
-        return NotImplemented
-    if padding_index >= 0:
-        grad = grad * (indices != padding_index).to(grad.dtype).unsqueeze(-1)
-    return aten.index_put(grad.new_zeros(rows, grad.shape[-1]), [indices], grad, True)
+def _later(*args: Any) -> Any:
+    """Left as it is for the pass `gather`, and not to PyTorch's own decomposition."""
+    return NotImplemented
 
 
 TABLE: dict[Any, Callable[..., Any]] = {
@@ -225,7 +219,7 @@ TABLE: dict[Any, Callable[..., Any]] = {
     aten.select_backward.default: select_backward,
     aten.slice_scatter.default: slice_scatter,
     aten.select_scatter.default: select_scatter,
-    aten.embedding_dense_backward.default: embedding_backward,
+    aten.embedding_dense_backward.default: _later,
     aten.zero.default: torch.zeros_like,
     aten.fill.Scalar: torch.full_like,
     aten.roll.default: roll,

@@ -23,7 +23,7 @@ from clue_mobile.flat import BatchNorm, FlatModel
 from clue_mobile.lowering.optimizer import sgd
 from clue_mobile.methods import Watch
 from clue_mobile.methods.batches import Batches
-from clue_mobile.plan import Port, Program, Random, Recipe, Value
+from clue_mobile.plan import Loss, Port, Program, Random, Recipe, Value
 from clue_mobile.spec import ModelSpec
 
 Array = np.ndarray[Any, Any]
@@ -272,15 +272,19 @@ def build(model: FlatModel, config: Config, batch: int) -> Recipe:
 
     moved_names = ["buffers"] if "buffers" in model.sizes and config.batch_norm == "batch" else []
 
+    def loss_fn(logits: Tensor, *targets: Tensor) -> tuple[Tensor, ...]:
+        energy, kl, loss = losses(logits, targets[0] if targets else None, config)
+        return loss, energy.detach(), kl.detach()
+
     def step_fn(*inputs: Tensor) -> tuple[Tensor, ...]:
         weights, (velocity, on, images, *targets, lr) = model.unflatten(inputs)
         leaves = model.leaves(weights)
         logits, moved = model.forward(leaves, weights, images, config.batch_norm)
-        energy, kl, loss = losses(logits, targets[0] if targets else None, config)
+        loss, energy, kl = loss_fn(logits, *targets)
         params, velocity = sgd(
             weights["params"], velocity, model.gradient(loss, leaves) * on, lr, config.momentum
         )
-        return params, *(moved[name] for name in moved_names), velocity, energy.detach(), kl.detach()
+        return params, *(moved[name] for name in moved_names), velocity, energy, kl
 
     tau, lr = Port("tau", "scalar", (), "tau"), Port("lr", "scalar", (), "lr")
     metrics = (Port("energy", "metric", ()), Port("kl", "metric", ()))
@@ -353,4 +357,13 @@ def build(model: FlatModel, config: Config, batch: int) -> Recipe:
         key: float(getattr(config, key)) for key in ("epochs", "lr", "tau", "stop_every", "stop_accuracy")
     }
     kept = [p for p in programs if use_kl or p.name != "teacher"]
-    return Recipe(values, randoms, kept, scalars, [plan.epochs("epochs", *body)])
+    loss = Loss(
+        loss_fn,
+        (cached,) if use_kl else (),
+        ("energy", "kl"),
+        mask,
+        config.batch_norm,
+        "lr",
+        config.momentum,
+    )
+    return Recipe(values, randoms, kept, scalars, [plan.epochs("epochs", *body)], loss)

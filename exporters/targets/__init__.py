@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol, cast
 
 from clue_mobile.errors import ClueError, unknown
+from exporters import ADDITIONS
 
 TARGETS = {
     "android": "exporters.targets.android",
@@ -36,13 +37,16 @@ def get(name: str) -> Target:
 def runtimes(target: Target, chosen: Sequence[str]) -> tuple[str, ...]:
     """The runtimes to export for: `chosen`, or the target's where it names none.
 
-    "+NAME" adds to the target's runtimes instead. Raises ClueError for a mixture of both forms.
+    "+NAME" adds to the target's runtimes instead. Names of `exporters.ADDITIONS` come on top in any case:
+    alone they would leave the plan without programs. Raises ClueError for a mixture of both forms.
     """
+    additions = [name for name in chosen if name.removeprefix("+") in ADDITIONS]
+    chosen = [name for name in chosen if name not in additions]
     added = [name for name in chosen if name.startswith("+")]
     if added and len(added) < len(chosen):
         raise ClueError(
             f"--runtime {' and '.join(chosen)}: names with + add to the target's runtimes "
             f"({', '.join(target.RUNTIMES)}), names without replace them; give one form"
         )
-    names = (*target.RUNTIMES, *(name.removeprefix("+") for name in added)) if added else chosen
-    return tuple(dict.fromkeys(names or target.RUNTIMES))
+    names = (*target.RUNTIMES, *added) if added else chosen or target.RUNTIMES
+    return tuple(dict.fromkeys(name.removeprefix("+") for name in (*names, *additions)))

@@ -53,7 +53,7 @@ def layers(draw: Any, axes: int) -> tuple[nn.Module, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_equals_pytorch(axes: int, data: st.DataObject) -> None:
     layer, shape = data.draw(layers(axes))

@@ -373,6 +373,16 @@ def test_a_transposed_operand_is_a_flag_of_the_product(tmp_path: Path) -> None:
     assert_same(run(package, [draw(2, 3), draw(2, 3)]), function(draw(2, 3), draw(2, 3)))
 
 
+def test_a_transposed_term_stays(tmp_path: Path) -> None:
+    def function(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        return (torch.addmm(x.t(), y, y),)
+
+    inputs = draw(2, 2), draw(2, 2, seed=1)
+    package = convert_one(traced(function, *inputs), tmp_path)
+    assert operators(package) == ["transpose", "matmul", "add"]
+    assert_same(run(package, inputs), function(*inputs))
+
+
 def test_a_transpose_that_others_read_too_stays(tmp_path: Path) -> None:
     def function(x: Tensor) -> tuple[Tensor, ...]:
         return x @ x.t(), x.t() + 1

@@ -82,5 +82,9 @@ def test_runtimes_are_the_targets_or_those_named_or_both() -> None:
     assert targets.runtimes(host, ()) == ("onnx",)
     assert targets.runtimes(host, ("litert", "litert")) == ("litert",)
     assert targets.runtimes(host, ("+litert", "+onnx")) == ("onnx", "litert")
+    # has no programs for the plan, so it never comes alone
+    assert targets.runtimes(host, ("executorch-joint",)) == ("onnx", "executorch-joint")
+    assert targets.runtimes(host, ("executorch-joint", "+litert")) == ("onnx", "litert", "executorch-joint")
+    assert targets.runtimes(host, ("litert", "+executorch-joint")) == ("litert", "executorch-joint")
     with pytest.raises(ClueError, match=r"names with \+ add to the target's runtimes \(onnx\)"):
         targets.runtimes(host, ("+litert", "onnx"))

@@ -42,7 +42,7 @@ def reads(draw: st.DrawFn) -> tuple[list[int], tuple[Any, ...]]:
     return shape, tuple(indices)
 
 
-@examples(max_examples=25)
+@examples(max_examples=15)
 @given(case=reads())
 def test_reading_at_constant_indices(case: tuple[list[int], tuple[Any, ...]]) -> None:
     shape, index = case
@@ -93,7 +93,7 @@ class RelativePositions(nn.Module):
 
 
 def test_a_relative_position_bias_is_two_products_that_share_a_constant() -> None:
-    graph = check(RelativePositions(3, 2), 2, 2, 9, 9)
+    graph = check(RelativePositions(5, 1), 1, 1, 25, 25)
     assert_no_indexing(graph)
     assert operators(graph)["mm"] == 2
     assert len({n for n in graph.graph.nodes if n.op == "get_attr"}) == 1
@@ -150,11 +150,11 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "index_select": lambda x: x.index_select(1, torch.tensor([2, 0, 2])),
     "gather": lambda x: x.gather(1, torch.tensor([[[2, 0, 1, 1]], [[0, 1, 2, 2]]])),
     "gather of several": lambda x: x.gather(2, torch.tensor([[[3, 0, 1], [1, 1, 0]]])),
-    "max": lambda x: x.max(1)[0] + x.min(-1, keepdim=True)[0],
+    "max": lambda x: x.max(1, keepdim=True)[0] + x.min(-1, keepdim=True)[0],
     "maxima of ties": lambda x: x.round().max(2)[0],
     "taken along": lambda x: torch.take_along_dim(x, x.argmax(1, keepdim=True), 1),
     "index_add": lambda x: x.index_add(0, torch.tensor([1, 1]), x * x),
-    "scatter_add": lambda x: x.scatter_add(1, torch.zeros(2, 2, 4, dtype=torch.int64), 2 * x),
+    "scatter_add": lambda x: x.scatter_add(1, torch.zeros(2, 2, 4, dtype=torch.int64), 2 * x[:, :2]),
     "scatter": lambda x: x.scatter(1, torch.ones(2, 1, 4, dtype=torch.int64), 2 * x[:, :1]),
     "flip": lambda x: x.flip(1) * x,
     "roll": lambda x: x.roll((1, -2), (1, 2)) * x.roll(5),
@@ -175,5 +175,6 @@ def test_large_matrices_are_made_on_the_device(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_index_that_the_data_gives_is_left_for_the_runtime() -> None:
-    graph = check(Apply(lambda x: draw(3, 2)[x.abs().argmax(1)] * x[:, :2]), 4, 3)
+    table = draw(3, 2)
+    graph = check(Apply(lambda x: table[x.abs().argmax(1)] * x[:, :2]), 4, 3)
     assert operators(graph)["index"] == 1
