@@ -420,7 +420,7 @@ def test_a_bundle_for_another_runtime(own_bundle: Path, tmp_path: Path) -> None:
         for program in manifest["programs"].values():
             program["files"] = {"coreml": program["files"]["onnx"]}
 
-    with pytest.raises(ClueError, match="has programs for coreml, and this runtime runs litert, onnx: export"):
+    with pytest.raises(ClueError, match="has programs for coreml, and this runtime runs litert, onnx"):
         Runtime.open(toy.edit(own_bundle, rename), tmp_path / "store", threads=1)
     assert not (tmp_path / "store").exists()
 
