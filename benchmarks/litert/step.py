@@ -67,7 +67,9 @@ import onnxruntime  # noqa: E402
 session_options = onnxruntime.SessionOptions()
 session_options.intra_op_num_threads = 1
 session = onnxruntime.InferenceSession(
-    onnx.convert_program(programs.trace(step)), session_options, providers=["CPUExecutionProvider"]
+    onnx.convert_program(programs.trace(step))["model.onnx"],
+    session_options,
+    providers=["CPUExecutionProvider"],
 )
 interpreter = Interpreter(model_content=data, num_threads=1)
 interpreter.allocate_tensors()

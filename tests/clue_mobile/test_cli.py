@@ -144,7 +144,7 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "method": ("EXPORT --method cleu", "unknown method 'cleu': did you mean 'clue'"),
     "target": ("EXPORT --target pi6", "unknown target 'pi6'"),
-    "runtime": ("EXPORT --runtime litert", "unknown runtime 'litert'"),
+    "runtime": ("EXPORT --runtime litrt", "unknown runtime 'litrt': did you mean 'litert'"),
     "spec": ("export --model torchvision:resnet18", "needs classes, input_shape, mean, std"),
     "set form": ("EXPORT --set lr", "'lr' is no setting: write NAME=VALUE"),
     "set name": ("EXPORT --set rate=1", "unknown hyperparameter of clue 'rate'"),
