@@ -438,9 +438,9 @@ def test_an_export_says_what_a_delegate_leaves() -> None:
         return {"reports": {"executorch": report, "litert": {"operators": 3}}}
 
     manifest = {
-        "programs": {"predict": entry(1.0, {}), "step": entry(0.9, {"aten::flip.out": 2}), "mask": {}}
+        "programs": {"predict": entry(1.0, {}), "step": entry(0.9, {"aten::sort.x": 2}), "mask": {}}
     }
     assert delegated(manifest) == [
         "executorch predict: 100.0% of the FLOPs delegated, operators left on portable kernels: none",
-        "executorch step: 90.0% of the FLOPs delegated, operators left on portable kernels: aten::flip.out x 2",
+        "executorch step: 90.0% of the FLOPs delegated, operators left on portable kernels: aten::sort.x x 2",
     ]
