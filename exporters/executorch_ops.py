@@ -7,6 +7,7 @@ of it, that raises UnsupportedError runs on ExecuTorch's portable kernels, which
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as schema

@@ -201,11 +201,11 @@ def split(graph_module: GraphModule) -> list[Stage]:
             if node in taken:
                 groups.setdefault(levels[node], {})[node] = None
         refused = {node for group in groups.values() if _only_reshapes(group) for node in group}
-        for node in taken:
+        for node in graph.nodes:
             for source in node.all_input_nodes:
-                inside = source.op == "get_attr" or (source in taken and levels[source] == levels[node])
-                if _is_tensor(source, torch.bool) and not inside:
-                    refused |= {node, source}
+                together = {node, source} <= taken and levels[source] == levels[node]
+                if _is_tensor(source, torch.bool) and not together:
+                    refused |= {source, node} if source.op == "call_function" else set()
         if not refused & taken:
             rest: dict[int, Nodes] = {}
             for node in graph.nodes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -177,8 +178,23 @@ def _summary(path: Path, manifest: dict[str, Any]) -> None:
     shown.print(table)
     total = sum(file["bytes"] for file in manifest["files"])
     shown.print(f"{len(manifest['files'])} files, {total / 2**20:.1f} MiB. Next: clue-mobile check {path}")
+    for line in delegated(manifest):
+        shown.print(line)
     for notice in manifest["notices"]:
         shown.print(f"Note: {notice}")
+
+
+def delegated(manifest: Mapping[str, Any]) -> list[str]:
+    """For each program of a runtime with a delegate: the share of FLOPs that it takes, and the operators
+    left."""
+    lines = []
+    for name, entry in manifest["programs"].items():
+        for runtime, report in entry.get("reports", {}).items():
+            if "delegated_flops" in report:
+                left = ", ".join(f"{op} x {count}" for op, count in report["portable"].items()) or "none"
+                share = f"{report['delegated_flops']:.1%} of the FLOPs delegated"
+                lines.append(f"{runtime} {name}: {share}, operators left on portable kernels: {left}")
+    return lines
 
 
 def _file(path: Path | None) -> dict[str, Any]:

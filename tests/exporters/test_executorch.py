@@ -131,7 +131,9 @@ def test_reshapes_alone_are_no_piece() -> None:
 
 
 def test_an_operator_without_a_kernel_is_named() -> None:
-    with pytest.raises(ClueError, match="program 'p' needs the operator 'digamma', which ExecuTorch has no kernel"):
+    with pytest.raises(
+        ClueError, match="program 'p' needs the operator 'digamma', which ExecuTorch has no kernel"
+    ):
         convert(traced(lambda x: (torch.digamma(x + 3),), (3,)))
 
 
@@ -191,7 +193,9 @@ def test_a_missing_package_is_named_with_the_extra(monkeypatch: pytest.MonkeyPat
 
 def test_importing_the_package_loads_no_executorch() -> None:
     script = "import sys, exporters, clue_mobile.engines; print('executorch' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
+    )
     assert found.stdout.strip() == "False"
 
 

@@ -57,9 +57,7 @@ def convolutions(draw: Any, axes: int) -> tuple[nn.Module, tuple[int, ...]]:
     if draw(st.booleans()) and draw(st.booleans()):
         stride, padding, dilation = kernel, (0,) * axes, (1,) * axes  # patches
     spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-    size = tuple(
-        max(1, s - 2 * p) + draw(st.integers(0, 4)) for s, p in zip(spans, padding, strict=True)
-    )
+    size = tuple(max(1, s - 2 * p) + draw(st.integers(0, 4)) for s, p in zip(spans, padding, strict=True))
     groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
     group_in, group_out = draw(st.integers(1, 4)), draw(st.integers(1, 3))
     layer = LAYERS[axes](
@@ -79,7 +77,8 @@ test_convolution = pytest.mark.filterwarnings("ignore")(test_convolution)
 
 
 @pytest.mark.parametrize("layer", [
-    nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 4, (3, 1), padding=(4, 0)), nn.Conv2d(4, 8, 3, padding=2, dilation=2),
+    nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 4, (3, 1), padding=(4, 0)),
+    nn.Conv2d(4, 8, 3, padding=2, dilation=2),
     nn.Conv2d(2, 9, 3, padding=1), nn.Conv2d(9, 2, 3), nn.Conv2d(6, 6, 3, 2, 1, groups=6),
     nn.Conv2d(6, 12, 3, 1, 1, groups=6), nn.Conv2d(6, 6, 5, 1, 2, groups=6), nn.Conv2d(4, 6, 1),
     nn.Conv2d(4, 6, 1, 2), nn.Conv2d(3, 5, 4, 4), nn.Conv2d(4, 4, 3, 2, 1, groups=2),
