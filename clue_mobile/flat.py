@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from clue_mobile.errors import ClueError
 from clue_mobile.plan import Port, Value
@@ -252,7 +252,7 @@ def _admit(module: nn.Module) -> None:
     for name, layer in module.named_modules():
         kind = type(layer)
         tensors = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
-        if any(isinstance(tensor, UninitializedTensorMixin) for _, tensor in tensors):
+        if any(is_lazy(tensor) for _, tensor in tensors):
             raise ClueError(
                 f"layer {name!r} ({kind.__name__}) has no weights yet, since it takes its size from the "
                 "first input: run one batch through the model first"
