@@ -17,6 +17,7 @@ from torch.fx import GraphModule, Node
 aten = torch.ops.aten
 
 MAX_RANK = 5
+_TRIED = 6
 
 Step = tuple[tuple[int, ...], tuple[int, ...]]  # (shape to view as, order of its axes)
 
@@ -37,13 +38,17 @@ def merged(shape: Sequence[int], order: Sequence[int]) -> Step:
 
 @cache
 def steps(shape: tuple[int, ...], order: tuple[int, ...], most: int = MAX_RANK) -> tuple[Step, ...]:
-    """Permutations of rank `most` at most that make this one, one after the other; as few as can be."""
+    """Permutations of rank `most` (at least 4) at most that make this one, one after the other.
+
+    As few as can be up to six axes.
+    """
     whole = merged(shape, order)
     if len(whole[0]) <= most:
         return (whole,)
     sizes, wanted = whole
     best: tuple[Step, ...] | None = None
-    for first in itertools.permutations(range(len(sizes))):
+    # of more axes there are too many orders to try them all
+    for first in itertools.permutations(range(len(sizes))) if len(sizes) <= _TRIED else ():
         step = merged(sizes, first)
         if len(step[0]) > most or first == tuple(range(len(sizes))):
             continue
@@ -53,8 +58,9 @@ def steps(shape: tuple[int, ...], order: tuple[int, ...], most: int = MAX_RANK) 
             best = (step, rest)
     if best is not None:
         return best
-    # bring the axis that comes first to the front, which is a permutation of three axes, and go on
-    front = (wanted[0], *(axis for axis in range(len(sizes)) if axis != wanted[0]))
+    # bring the first axis that is not in its place there, which is a permutation of four axes, and go on
+    at = next(place for place, axis in enumerate(wanted) if axis != place)
+    front = (*range(at), wanted[at], *(axis for axis in range(at, len(sizes)) if axis != wanted[at]))
     between = tuple(sizes[axis] for axis in front)
     return (merged(sizes, front), *steps(between, tuple(front.index(axis) for axis in wanted), most))
 

@@ -19,7 +19,7 @@ def permutations(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 @examples(max_examples=60)
-@given(case=permutations(), most=st.integers(3, 5))
+@given(case=permutations(), most=st.integers(4, 5))
 def test_the_steps_permute(case: tuple[tuple[int, ...], tuple[int, ...]], most: int) -> None:
     shape, order = case
     x = torch.arange(torch.Size(shape).numel()).reshape(shape)
@@ -32,15 +32,15 @@ def test_the_steps_permute(case: tuple[tuple[int, ...], tuple[int, ...]], most: 
 
 @pytest.mark.parametrize(("order", "most"), [
     ((0, 1, 3, 2, 4, 5), 1),  # the windows of Swin
-    ((0, 2, 4, 1, 3, 5), 1),  # the windows of MaxViT
+    ((0, 2, 4, 1, 3, 5), 2),  # the windows of MaxViT
     ((0, 2, 4, 3, 5, 1), 2),  # its grid
     ((5, 4, 3, 2, 1, 0), 2),
 ])  # fmt: skip
 def test_few_steps_do(order: tuple[int, ...], most: int) -> None:
-    assert len(ranks.steps((2, 4, 7, 8, 7, 8), order)) <= most + (order == (0, 2, 4, 1, 3, 5))
+    assert len(ranks.steps((2, 4, 7, 8, 7, 8), order)) <= most
 
 
-@examples(max_examples=8)
+@examples(max_examples=6)
 @given(order=st.permutations(range(6)))
 def test_windows_have_rank_five_at_most(order: list[int]) -> None:
     def cut(x: Tensor) -> Tensor:
