@@ -437,9 +437,7 @@ def test_an_export_says_what_a_delegate_leaves() -> None:
         report = {"delegated_flops": share, "partitions": 1, "portable": portable}
         return {"reports": {"executorch": report, "litert": {"operators": 3}}}
 
-    manifest = {
-        "programs": {"predict": entry(1.0, {}), "step": entry(0.9, {"aten::sort.x": 2}), "mask": {}}
-    }
+    manifest = {"programs": {"predict": entry(1.0, {}), "step": entry(0.9, {"aten::sort.x": 2}), "mask": {}}}
     assert delegated(manifest) == [
         "executorch predict: 100.0% of the FLOPs delegated, operators left on portable kernels: none",
         "executorch step: 90.0% of the FLOPs delegated, operators left on portable kernels: aten::sort.x x 2",
