@@ -117,19 +117,21 @@ def _exported(root: torch.nn.Module, graph: Graph, outputs: Sequence[Node]) -> E
     """A graph of ATen operators as torch.export would return it, without tracing it again."""
     first = next((n for n in graph.nodes if n.op == "placeholder"), None)
     constants: dict[str, Any] = {}
-    specs, lifts = [], dict[Node, Node]()
+    specs, lifts, placed = [], dict[Node, Node](), dict[str, Node]()
     for node in [n for n in graph.nodes if n.op == "get_attr"]:
         tensor = getattr(root, str(node.target))
         if not isinstance(tensor, torch.Tensor):
             continue
-        with graph.inserting_before(first):
-            lifted = graph.placeholder(f"c_{node.target}")
-        lifted.meta, lifts[node] = node.meta, lifted
+        if str(node.target) not in constants:
+            constants[str(node.target)] = tensor
+            with graph.inserting_before(first):
+                placed[str(node.target)] = graph.placeholder(f"c_{node.target}")
+            argument = TensorArgument(placed[str(node.target)].name)
+            specs.append(InputSpec(InputKind.CONSTANT_TENSOR, argument, str(node.target)))
+        lifts[node] = lifted = placed[str(node.target)]
+        lifted.meta = node.meta
         node.replace_all_uses_with(lifted)
         graph.erase_node(node)
-        constants[str(node.target)] = tensor
-        argument = TensorArgument(lifted.name)
-        specs.append(InputSpec(InputKind.CONSTANT_TENSOR, argument, str(node.target)))
     users = [n for n in graph.nodes if n.op == "placeholder"][len(specs) :]
     specs += [InputSpec(InputKind.USER_INPUT, TensorArgument(n.name), None) for n in users]
     outputs = [lifts.get(node, node) for node in outputs]

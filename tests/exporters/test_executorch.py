@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from executorch.runtime import Runtime
 from executorch_case import close, convert, draw, run, traced
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,6 +21,7 @@ from clue_mobile.flat import FlatModel
 from exporters import executorch as exporter
 from exporters import executorch_pieces as pieces
 from exporters.base import Source
+from exporters.executorch_program import assemble
 
 ROOT = Path(__file__).resolve().parents[2]
 WHOLE = {"delegated_flops": 1.0, "partitions": 1, "portable": {}}
@@ -80,6 +82,21 @@ def test_nothing_tells_where_it_was_made() -> None:
     (data,) = convert(traced(mixed, (3, 4))).files.values()
     assert b".py" not in data
     assert str(ROOT).encode() not in data
+
+
+def test_a_constant_may_be_read_twice_by_kernels() -> None:
+    def fn(x: Tensor) -> tuple[Tensor, ...]:
+        return x.cumsum(1)[torch.tensor([2, 0])], x.cumsum(0)[torch.tensor([2, 0])]
+
+    graph_module = traced(fn, (3, 4)).graph
+    constant = next(n for n in graph_module.graph.nodes if n.op == "get_attr")
+    with graph_module.graph.inserting_before(constant):
+        twin = graph_module.graph.get_attr(str(constant.target))
+    twin.meta = constant.meta
+    next(iter(constant.users)).replace_input_with(constant, twin)
+    file = assemble({"p": (graph_module, pieces.split(graph_module))})
+    found = Runtime.get().load_program(file.buffer).load_method("p").execute([draw(3, 4)])
+    close(found, fn(draw(3, 4)), 1e-6)
 
 
 # what the delegate does not take
