@@ -15,8 +15,11 @@ import zoo
 from torch import nn
 
 ONNX_FAMILIES = {name: f"torchvision:{name}" for name in zoo.FAMILIES.values()}
-# deep in operators, or fixed at a large input: too slow for every run of the tests
-SLOW = {"densenet121", "efficientnet_v2_s", "inception_v3", "googlenet", "maxvit_t", "swin_v2_t"}
+# deep in operators, rich in parameters, or fixed at a large input: too slow for every run of the tests
+SLOW = {
+    "alexnet", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3", "maxvit_t",
+    "regnet_y_400mf", "resnext50_32x4d", "swin_v2_t", "vgg11_bn", "wide_resnet50_2",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -288,7 +288,6 @@ def test_more_axes_than_core_ml_has(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        (lambda x: x.cumsum(1), "the operator aten.cumsum.default has no Core ML form"),
         (lambda x: torch.digamma(x), "the operator aten.digamma.default has no Core ML form"),
         (lambda x: x.double().sum().float(), "values of type torch.float64"),
         (

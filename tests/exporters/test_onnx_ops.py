@@ -288,7 +288,7 @@ def test_it_gives_what_eager_pytorch_gives(op: Any, arguments: list[Any]) -> Non
     (aten.gt.Tensor, [FLAGS, FLAGS]),
     (aten.logical_and.default, [WHOLE, WHOLE]),
     (aten.argmax.default, [X]),
-    (aten._to_copy.default, [X, {"dtype": torch.float16}]),
+    (aten._to_copy.default, [X, {"dtype": torch.bfloat16}]),
     (aten.cumsum.default, [X, 1]),
 ])  # fmt: skip
 def test_what_the_table_lacks_is_said(op: Any, arguments: list[Any]) -> None:
