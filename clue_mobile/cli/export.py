@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -167,12 +168,14 @@ def _summary(path: Path, manifest: dict[str, Any]) -> None:
         title=f"{path}: {manifest['model']['name']}, {manifest['method']['name']}, batch "
         f"{manifest['method']['batch']}"
     )
-    for heading in ("Program", "MFLOP", "Planned peak (MiB)", "Files (KiB)"):
+    for heading in ("Program", "MFLOP", "Planned peak (MiB)", "Own files (KiB)"):
         table.add_column(heading, justify="left" if heading == "Program" else "right")
-    for name, entry in manifest["programs"].items():
-        size = sum(file["bytes"] for file in entry["files"].values())
+    programs = manifest["programs"]
+    uses = Counter(file["file"] for entry in programs.values() for file in entry["files"].values())
+    for name, entry in programs.items():
+        own = sum(file["bytes"] for file in entry["files"].values() if uses[file["file"]] == 1)
         table.add_row(
-            name, f"{entry['flops'] / 1e6:,.1f}", f"{entry['peak_bytes'] / 2**20:,.1f}", f"{size / 1024:,.0f}"
+            name, f"{entry['flops'] / 1e6:,.1f}", f"{entry['peak_bytes'] / 2**20:,.1f}", f"{own / 1024:,.0f}"
         )
     shown = console()
     shown.print(table)
