@@ -96,3 +96,27 @@ def test_every_node_keeps_its_shape_on_record() -> None:
     for node in graph.graph.nodes:
         if node.op != "output":
             assert isinstance(node.meta["val"], Tensor)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, w: (x.transpose(0, 1) @ w,),
+        lambda x, w: (x.transpose(0, 1) @ w[None],),
+        lambda x, w: (x.reshape(2, 3, 1, 4).transpose(0, 1) @ w,),
+        lambda x, w: (torch.bmm(x, w.expand(2, 4, 5)),),
+    ],
+)
+def test_a_product_with_one_matrix_repeated_is_one_product(function: Callable[..., Any]) -> None:
+    x, w = draw(2, 3, 4), draw(4, 5)
+    graph = passes.clean(make_fx(function, tracing_mode="fake")(x, w))
+    torch.testing.assert_close(graph(x, w), function(x, w), rtol=1e-12, atol=1e-12)
+    found = operators(graph)
+    assert "expand" not in found
+    assert "bmm" not in found
+    assert found["mm"] == 1
+
+
+def test_products_of_different_matrices_stay() -> None:
+    graph = cleaned(lambda x: (torch.bmm(x, x[:1, 0].expand(2, 4).reshape(2, 4, 1)),), X)
+    assert operators(graph)["bmm"] == 1
