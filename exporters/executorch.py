@@ -5,6 +5,7 @@ Inputs and outputs stand in the order of the ports; a .pte has no names for them
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -15,6 +16,8 @@ from clue_mobile.programs import Traced
 from exporters.base import Converted, Source, Tell
 
 try:
+    # a registration of a package that executorch imports is deprecated: nothing that a user could change
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     from executorch.runtime import Runtime
 
     from exporters import executorch_pieces as pieces

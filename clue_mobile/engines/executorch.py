@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import weakref
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +34,8 @@ class ExecutorchEngine:
     def __init__(self, threads: int | None = None) -> None:
         if threads is not None and not 1 <= threads <= _MOST_THREADS:
             raise ClueError(f"threads is {threads}: it must be from 1 to {_MOST_THREADS}")
+        # a registration of a package that executorch imports is deprecated: nothing that a user could change
+        logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
         try:
             from executorch.extension.pybindings import portable_lib
             from executorch.runtime import Runtime
