@@ -30,7 +30,13 @@ needs_cifar = pytest.mark.skipif(
 
 
 def quick_export(
-    module: nn.Module, spec: ModelSpec, out: Path, *, batch: int = 32, **hyperparameters: Any
+    module: nn.Module,
+    spec: ModelSpec,
+    out: Path,
+    *,
+    batch: int = 32,
+    runtimes: tuple[str, ...] | None = None,
+    **hyperparameters: Any,
 ) -> Path:
     """Export for this computer, without golden vectors: they take most of the time, and other tests check
     them."""
@@ -41,7 +47,7 @@ def quick_export(
         outputs = {port.name: {"stride": 1, "tolerance": 1.0} for port in program.outputs}
         return golden.Golden(0, draws, {port.name: one for port in program.outputs}, outputs)
 
-    recipe = ExportRecipe(target="host", batch=batch, hyperparameters=hyperparameters)
+    recipe = ExportRecipe(target="host", batch=batch, runtimes=runtimes, hyperparameters=hyperparameters)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(golden, "make", no_golden)
         return export(module, spec, out, recipe)
