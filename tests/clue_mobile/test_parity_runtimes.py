@@ -1,4 +1,4 @@
-"""The teacher-forced protocol of test_parity.py on the other runtimes: one step of each from eager's state."""
+"""The teacher-forced protocol of test_parity.py on the other runtimes, one step at a time."""
 
 from __future__ import annotations
 
