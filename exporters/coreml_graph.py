@@ -16,6 +16,7 @@ import torch
 from torch.fx import Node
 
 from exporters import coreml_load
+from exporters.aten_call import AtenCall
 
 coremltools = coreml_load.coremltools()
 
@@ -142,34 +143,12 @@ def kind_of_var(value: Var) -> str:
     return str(coremltools.converters.mil.mil.types.builtin_to_string(value.dtype))
 
 
-class Call:
+class Call(AtenCall):
     """One ATen node while it is translated. half: whether its floating-point result is float16."""
 
     def __init__(self, builder: Builder, node: Node, values: dict[Node, Any], half: bool) -> None:
-        self.b, self.node, self._values, self._half = builder, node, values, half
-        schema = node.target._schema.arguments  # type: ignore[union-attr]
-        given = {**{a.name: v for a, v in zip(schema, node.args, strict=False)}, **node.kwargs}
-        self._named: dict[str, Any] = {
-            a.name: given.get(a.name, a.default_value if a.has_default_value() else None) for a in schema
-        }
-        self._args: list[Any] = list(self._named.values())
-
-    def __getitem__(self, index: int) -> Any:
-        """An argument that is no tensor."""
-        value = self._args[index]
-        return list(value) if isinstance(value, (list, tuple)) else value
-
-    def argument(self, index: int) -> Any:
-        """An argument as it stands in the graph: a node where it is a tensor."""
-        return self._args[index]
-
-    def named(self, name: str) -> Any:
-        """An argument that is no tensor, by its name; None where the operator has none of that name."""
-        return self._named.get(name)
-
-    def shape(self, index: int) -> list[int]:
-        """The shape of the tensor argument `index`."""
-        return list(self._args[index].meta["val"].shape)
+        super().__init__(node, values)
+        self.b, self._half = builder, half
 
     @property
     def out(self) -> Any:
@@ -189,8 +168,7 @@ class Call:
 
     def compared(self) -> str:
         """The type in which an operator of two arguments computes: MIL wants both of one."""
-        left, right = (a.meta["val"] if isinstance(a, Node) else a for a in self._args[:2])
-        return self.kind_as(torch.result_type(left, right))
+        return self.kind_as(self.promoted())
 
     def var(self, index: int, kind: str | None = None) -> Var:
         """The tensor argument `index`, or a number as a constant, as a value of `kind` (the result's)."""

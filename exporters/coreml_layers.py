@@ -61,7 +61,7 @@ def _multiplies(user: Node, node: Node) -> bool:
 def product(c: Call, x: int, y: int) -> Var:
     """The matrices of argument x times those of argument y."""
     c.few_axes(x, y)
-    sources = {key: (index, turned(c.argument(index))) for key, index in (("x", x), ("y", y))}
+    sources = {key: (index, turned(c.raw(index))) for key, index in (("x", x), ("y", y))}
     given = {key: c.of(source) if source else c.var(index) for key, (index, source) in sources.items()}
     flags = {f"transpose_{key}": source is not None for key, (_, source) in sources.items()}
     return c.b.add("matmul", **given, **flags)

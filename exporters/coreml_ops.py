@@ -31,7 +31,7 @@ def _aligned(c: Call, indices: Sequence[int], kinds: Sequence[str]) -> list[Var]
     out = list(c.out.shape)
     if len(out) <= MOST_AXES:
         return values
-    tensors = [i for i in indices if isinstance(c.argument(i), Node)]
+    tensors = [i for i in indices if isinstance(c.raw(i), Node)]
     shapes = {i: [1] * (len(out) - len(c.shape(i))) + c.shape(i) for i in tensors}
     groups: list[list[int]] = []
     lacking: Any = None
@@ -150,7 +150,7 @@ def _expand(c: Call) -> Var:
 
 
 def _cat(c: Call) -> Var:
-    shapes = [list(node.meta["val"].shape) for node in c.argument(0)]
+    shapes = [list(node.meta["val"].shape) for node in c.raw(0)]
     dim = (c[1] or 0) % len(shapes[-1])
     kept = [(v, s) for v, s in zip(c.vars(0), shapes, strict=True) if math.prod(s)]
     values = [c.b.reshape(value, _around(shape, dim)[0]) for value, shape in kept]

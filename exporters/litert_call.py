@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.fx import Node
 
+from exporters.aten_call import AtenCall
 from exporters.litert_graph import Graph, activation_number, tensor_type
 from exporters.litert_layout import Layouts, Value, plain
 
@@ -27,48 +28,17 @@ _OPTIONS = {
 }  # fmt: skip
 
 
-class Call:
-    """Positional arguments, with tensors as values; `l` emits operators."""
+class Call(AtenCall):
+    """One ATen node while it is translated; `l` emits operators."""
 
     def __init__(self, layouts: Layouts, node: Node, values: Mapping[Node, Any]) -> None:
-        self.l, self.node, self._values = layouts, node, values
-        schema = node.target._schema.arguments  # type: ignore[union-attr]
-        given = {**{a.name: v for a, v in zip(schema, node.args, strict=False)}, **node.kwargs}
-        self._named: dict[str, Any] = {
-            a.name: given.get(a.name, a.default_value if a.has_default_value() else None) for a in schema
-        }
-        self._args: list[Any] = list(self._named.values())
+        super().__init__(node, values)
+        self.l = layouts
 
     @property
     def graph(self) -> Graph:
         """Where the operators go."""
         return self.l.graph
-
-    @property
-    def out(self) -> Any:
-        """The (fake) result."""
-        return self.node.meta["val"]
-
-    def raw(self, index: int) -> Any:
-        """An argument as it stands in the traced graph."""
-        return self._args[index]
-
-    def __getitem__(self, index: int) -> Any:
-        value = self._args[index]
-        if isinstance(value, Node):
-            return self._values[value]
-        return list(value) if isinstance(value, (list, tuple)) else value
-
-    def named(self, name: str) -> Any:
-        """An argument that is no tensor, by its name; None where the operator has none of that name."""
-        return self._named.get(name)
-
-    def computed(self) -> torch.dtype:
-        """The type in which an operator of two arguments computes."""
-        if self.out.dtype != torch.bool:
-            return self.out.dtype
-        left, right = (a.meta["val"] if isinstance(a, Node) else a for a in self._args[:2])
-        return torch.result_type(left, right)
 
     def operand(self, index: int, dtype: torch.dtype) -> Value:
         """A tensor argument, or a number as a constant, as a value of `dtype`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,19 +31,10 @@ def _dense_gradient(
 ) -> Tensor:
     """dL/dW [O, C, kh, kw]: [rows, taps * C] transposed times [rows, copies * O], rows being all pixels.
 
-    As in `conv`, the kernel's first axis moves copies of the gradient where that is cheaper.
+    Copies on axis 1: `conv.unfolded` says of what.
     """
     outputs, channels, *kernel = weight_shape
-    out: Sequence[int] = grad.shape[2:]
-    moved = 1
-    if stride[0] == 1 and kernel[1] * channels + kernel[0] * outputs < math.prod(kernel) * channels:
-        moved, kernel = kernel[0], kernel[1:]
-        places = (i * dilation[0] - padding[0] for i in range(moved))
-        grad = torch.cat([windows.place(grad, 2, before, x.shape[2]) for before in places], 1)
-    axes = len(kernel)
-    out, stride, padding, dilation = (v[len(v) - axes :] for v in (out, stride, padding, dilation))
-    padded = windows.pad_for_windows(x, out, kernel, stride, padding, dilation)
-    taps = [windows.window(padded, offset, out, stride, dilation) for offset in windows.offsets(kernel)]
+    taps, grad, moved = conv.unfolded(grad, x, (outputs, channels), kernel, stride, padding, dilation)
     columns = torch.cat(taps, 1) if len(taps) > 1 else taps[0]
     blocks = _blocks(x.shape[0], grad.shape[2] * grad.shape[3])
     left, right = (t.permute(0, 2, 3, 1).reshape(blocks, -1, t.shape[1]) for t in (columns, grad))

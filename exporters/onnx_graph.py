@@ -11,6 +11,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch.fx import Node
 
+from exporters.aten_call import AtenCall
+
 Result = Any  # the name of a value, or a tuple of names
 
 _TYPES = {
@@ -64,46 +66,12 @@ class Builder:
         return names[0] if outputs == 1 else tuple(names)
 
 
-class Call:
-    """One ATen node while it is translated: positional arguments, with values by name, and the shapes behind
-    them."""
+class Call(AtenCall):
+    """One ATen node while it is translated; tensors as the names of values."""
 
     def __init__(self, builder: Builder, node: Node, names: dict[Node, Result]) -> None:
-        self.b, self.node, self._names = builder, node, names
-        schema = node.target._schema.arguments  # type: ignore[union-attr]
-        given = {**{a.name: v for a, v in zip(schema, node.args, strict=False)}, **node.kwargs}
-        self._named: dict[str, Any] = {
-            a.name: given.get(a.name, a.default_value if a.has_default_value() else None) for a in schema
-        }
-        self._args: list[Any] = list(self._named.values())
-
-    def __getitem__(self, index: int) -> Any:
-        value = self._args[index]
-        if isinstance(value, Node):
-            return self._names[value]
-        if isinstance(value, (list, tuple)) and any(isinstance(v, Node) for v in value):
-            return [self._names[v] for v in value]
-        return list(value) if isinstance(value, (list, tuple)) else value
-
-    def shape(self, index: int) -> list[int]:
-        """The shape of the tensor argument `index`."""
-        return list(self._args[index].meta["val"].shape)
-
-    @property
-    def out(self) -> Any:
-        """The (fake) result."""
-        return self.node.meta["val"]
-
-    def named(self, name: str) -> Any:
-        """An argument that is no tensor, by its name; None where the operator has none of that name."""
-        return self._named.get(name)
-
-    def computed(self) -> torch.dtype:
-        """The type in which an operator of two arguments computes: ONNX brings neither to the other's."""
-        if self.out.dtype != torch.bool:
-            return self.out.dtype
-        left, right = (a.meta["val"] if isinstance(a, Node) else a for a in self._args[:2])
-        return torch.result_type(left, right)
+        super().__init__(node, names)
+        self.b = builder
 
     def operand(self, index: int, dtype: torch.dtype) -> str:
         """A tensor argument, or a number as a constant, as a value of `dtype`."""
@@ -117,5 +85,5 @@ class Call:
         if not isinstance(value, Node):
             return self.b.scalar(value, dtype)
         if value.meta["val"].dtype == dtype:
-            return str(self._names[value])
-        return str(self.b.add("Cast", self._names[value], to=onnx_type(dtype)))
+            return str(self._values[value])
+        return str(self.b.add("Cast", self._values[value], to=onnx_type(dtype)))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pi_runtime.bundle import Program
+from pi_runtime.bundle import Port, Program
+from pi_runtime.errors import ClueError
 
 Array = NDArray[np.float32]
 Arrays = Mapping[str, Array]
+# More than any board has; a mistyped number would otherwise start that many before it is noticed.
+_MOST_THREADS = 256
 
 
 class Session(Protocol):
@@ -37,3 +41,46 @@ class Engine(Protocol):
 
     def load(self, path: Path, program: Program) -> Session:
         """Load a program file. Raises ClueError when it cannot be read or its ports are not the program's."""
+
+
+# what the engines have in common
+
+
+def usable_cpus() -> int:
+    """How many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise ClueError for a number of threads that no device has; None stands for all of its processors."""
+    if threads is not None and not 1 <= threads <= _MOST_THREADS:
+        raise ClueError(f"threads is {threads}: it must be from 1 to {_MOST_THREADS}")
+
+
+def check_arrays(program: Program, ports: Iterable[Port], arrays: Arrays) -> None:
+    """Raise ClueError for an array that is not what its port says.
+
+    An engine may read or write a wrong one beyond its end: nothing behind this point checks.
+    """
+    for port in ports:
+        array = arrays[port.name]
+        if array.shape != port.shape or array.dtype != np.float32 or not array.flags.c_contiguous:
+            raise ClueError(
+                f"program {program.name}, port {port.name}: expected a contiguous float32 "
+                f"array {list(port.shape)}, got {array.dtype} {list(array.shape)}"
+            )
+
+
+def check_ports(path: Path, kind: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise ClueError where a file's inputs or outputs (`kind`), by name, are not those of the manifest."""
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            raise ClueError(
+                f"{path}: {kind} {name} is {found.get(name, 'missing')} in the file and "
+                f"{expected.get(name, 'missing')} in the manifest; export the bundle again"
+            )
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an engine's own message."""
+    return str(error).strip().partition("\n")[0]

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pi_runtime.bundle import Port, Program
-from pi_runtime.engine import Arrays
+from pi_runtime.bundle import Program
+from pi_runtime.engine import Arrays, check_arrays, check_ports, check_threads, usable_cpus
 from pi_runtime.errors import ClueError
-from pi_runtime.onnx_engine import MOST_THREADS, usable_cpus
 
 
 class LitertEngine:
@@ -22,8 +21,7 @@ class LitertEngine:
     backend = "cpu"
 
     def __init__(self, threads: int | None = None) -> None:
-        if threads is not None and not 1 <= threads <= MOST_THREADS:
-            raise ClueError(f"threads is {threads}: it must be from 1 to {MOST_THREADS}")
+        check_threads(threads)
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
@@ -52,7 +50,12 @@ class LitertEngine:
         except (OSError, ValueError, RuntimeError) as error:
             raise ClueError(f"ai-edge-litert cannot load {path}: {_one_line(error)}") from error
         for kind, found, ports in (("input", inputs, program.inputs), ("output", outputs, program.outputs)):
-            _check_ports(path, kind, found, ports)
+            described = {
+                name: (tuple(int(n) for n in tensor["shape"]), np.dtype(tensor["dtype"]).name)
+                for name, tensor in found.items()
+            }
+            expected = {port.name: (port.shape, "float32") for port in ports}
+            check_ports(path, kind, described, expected)
         return LitertSession(runner, program)
 
     def _open(self, path: Path) -> Any:
@@ -76,35 +79,14 @@ class LitertSession:
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         """See `Session.run`."""
         program = self._program
-        for ports, arrays in ((program.inputs, inputs), (program.outputs, outputs)):
-            for port in ports:
-                array = arrays[port.name]
-                # A wrong input would be a program of other shapes, a wrong output filled by broadcasting.
-                if array.shape != port.shape or array.dtype != np.float32 or not array.flags.c_contiguous:
-                    raise ClueError(
-                        f"program {program.name}, port {port.name}: expected a contiguous float32 "
-                        f"array {list(port.shape)}, got {array.dtype} {list(array.shape)}"
-                    )
+        check_arrays(program, program.inputs, inputs)
+        check_arrays(program, program.outputs, outputs)
         try:
             results = self._runner(**{port.name: inputs[port.name] for port in program.inputs})
         except (ValueError, RuntimeError) as error:
             raise ClueError(f"program {program.name} failed in ai-edge-litert: {_one_line(error)}") from error
         for port in program.outputs:
             np.copyto(outputs[port.name], results[port.name])
-
-
-def _check_ports(path: Path, kind: str, found: dict[str, Any], ports: tuple[Port, ...]) -> None:
-    described = {
-        name: (tuple(int(n) for n in tensor["shape"]), np.dtype(tensor["dtype"]).name)
-        for name, tensor in found.items()
-    }
-    expected = {port.name: (port.shape, "float32") for port in ports}
-    for name in sorted(described.keys() | expected.keys()):
-        if described.get(name) != expected.get(name):
-            raise ClueError(
-                f"{path}: {kind} {name} is {described.get(name, 'missing')} in the file and "
-                f"{expected.get(name, 'missing')} in the manifest; export the bundle again"
-            )
 
 
 def _one_line(error: Exception) -> str:

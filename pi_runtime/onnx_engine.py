@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pi_runtime.bundle import Port, Program
-from pi_runtime.engine import Arrays
+from pi_runtime.bundle import Program
+from pi_runtime.engine import Arrays, check_arrays, check_ports, check_threads, first_line, usable_cpus
 from pi_runtime.errors import ClueError
 
 # Values that are swapped have two arrays each, so a plan comes back to few combinations; the limit only keeps
 # a session that is given new arrays each time from holding on to all of them.
 _MOST_BINDINGS = 64
-# More than any board has; a mistyped number would otherwise start that many before it is noticed.
-MOST_THREADS = 256
-
-
-def usable_cpus() -> int:
-    """How many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
@@ -53,8 +45,7 @@ class OnnxEngine:
     backend = "cpu"
 
     def __init__(self, threads: int | None = None) -> None:
-        if threads is not None and not 1 <= threads <= MOST_THREADS:
-            raise ClueError(f"threads is {threads}: it must be from 1 to {MOST_THREADS}")
+        check_threads(threads)
         try:
             import onnxruntime
         except ImportError as error:
@@ -81,12 +72,14 @@ class OnnxEngine:
                 str(path), sess_options=options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
-            raise ClueError(f"onnxruntime cannot load {path}: {_first_line(error)}") from error
+            raise ClueError(f"onnxruntime cannot load {path}: {first_line(error)}") from error
         for kind, found, ports in (
             ("input", session.get_inputs(), program.inputs),
             ("output", session.get_outputs(), program.outputs),
         ):
-            _check_ports(path, kind, found, ports)
+            described = {port.name: (tuple(port.shape), port.type) for port in found}
+            expected = {port.name: (port.shape, "tensor(float)") for port in ports}
+            check_ports(path, kind, described, expected)
         return OnnxSession(session, program)
 
 
@@ -111,7 +104,7 @@ class OnnxSession:
         try:
             self._session.run_with_iobinding(self._bindings[key][0])
         except Exception as error:  # see OnnxEngine.load
-            raise ClueError(f"program {program.name} failed in onnxruntime: {_first_line(error)}") from error
+            raise ClueError(f"program {program.name} failed in onnxruntime: {first_line(error)}") from error
 
     def _bind(self, inputs: Arrays, outputs: Arrays) -> Any:
         binding = self._session.io_binding()
@@ -119,28 +112,7 @@ class OnnxSession:
             (self._program.inputs, inputs, binding.bind_input),
             (self._program.outputs, outputs, binding.bind_output),
         ):
+            check_arrays(self._program, ports, arrays)
             for port in ports:
-                array = arrays[port.name]
-                # A wrong array would be read or written beyond its end: nothing behind this point checks.
-                if array.shape != port.shape or array.dtype != np.float32 or not array.flags.c_contiguous:
-                    raise ClueError(
-                        f"program {self._program.name}, port {port.name}: expected a contiguous float32 "
-                        f"array {list(port.shape)}, got {array.dtype} {list(array.shape)}"
-                    )
-                bind(port.name, "cpu", 0, np.float32, list(port.shape), array.ctypes.data)
+                bind(port.name, "cpu", 0, np.float32, list(port.shape), arrays[port.name].ctypes.data)
         return binding
-
-
-def _check_ports(path: Path, kind: str, found: list[Any], ports: tuple[Port, ...]) -> None:
-    described = {port.name: (tuple(port.shape), port.type) for port in found}
-    expected = {port.name: (port.shape, "tensor(float)") for port in ports}
-    for name in sorted(described.keys() | expected.keys()):
-        if described.get(name) != expected.get(name):
-            raise ClueError(
-                f"{path}: {kind} {name} is {described.get(name, 'missing')} in the file and "
-                f"{expected.get(name, 'missing')} in the manifest; export the bundle again"
-            )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

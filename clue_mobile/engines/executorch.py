@@ -13,10 +13,8 @@ import numpy as np
 
 from clue_mobile.errors import ClueError
 from pi_runtime.bundle import Port, Program
-from pi_runtime.engine import Arrays
-from pi_runtime.onnx_engine import usable_cpus
+from pi_runtime.engine import Arrays, check_arrays, check_threads, first_line, usable_cpus
 
-_MOST_THREADS = 256
 _FLOAT32 = 6  # ExecuTorch's number for the type
 _live: weakref.WeakSet[Any] = weakref.WeakSet()  # sessions, whichever engine made them
 
@@ -32,8 +30,7 @@ class ExecutorchEngine:
     backend = "xnnpack"
 
     def __init__(self, threads: int | None = None) -> None:
-        if threads is not None and not 1 <= threads <= _MOST_THREADS:
-            raise ClueError(f"threads is {threads}: it must be from 1 to {_MOST_THREADS}")
+        check_threads(threads)
         # a registration of a package that executorch imports is deprecated: nothing that a user could change
         logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
         try:
@@ -65,7 +62,7 @@ class ExecutorchEngine:
                 )
             method = file.load_method(program.name)
         except (OSError, RuntimeError) as error:
-            raise ClueError(f"executorch cannot load {path}: {_first_line(error)}") from error
+            raise ClueError(f"executorch cannot load {path}: {first_line(error)}") from error
         facts = method.metadata
         for kind, count, fact, ports in (
             ("input", facts.num_inputs(), facts.input_tensor_meta, program.inputs),
@@ -95,19 +92,13 @@ class ExecutorchSession:
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         """See `Session.run`. The results are copied into the arrays given."""
-        for ports, arrays in ((self._program.inputs, inputs), (self._program.outputs, outputs)):
-            for port in ports:
-                array = arrays[port.name]
-                if array.shape != port.shape or array.dtype != np.float32 or not array.flags.c_contiguous:
-                    raise ClueError(
-                        f"program {self._program.name}, port {port.name}: expected a contiguous float32 "
-                        f"array {list(port.shape)}, got {array.dtype} {list(array.shape)}"
-                    )
+        check_arrays(self._program, self._program.inputs, inputs)
+        check_arrays(self._program, self._program.outputs, outputs)
         try:
             results = self._method.execute([self._tensor(inputs[port.name]) for port in self._program.inputs])
         except RuntimeError as error:
             raise ClueError(
-                f"program {self._program.name} failed in executorch: {_first_line(error)}"
+                f"program {self._program.name} failed in executorch: {first_line(error)}"
             ) from error
         for port, result in zip(self._program.outputs, results, strict=True):
             np.copyto(outputs[port.name], result.numpy())
@@ -128,7 +119,3 @@ def _shapes(described: list[tuple[tuple[int, ...], int]]) -> str:
     return ", ".join(
         f"{list(shape)}" + ("" if dtype == _FLOAT32 else f" of type {dtype}") for shape, dtype in described
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -19,6 +19,37 @@ from clue_mobile.lowering import windows
 aten = torch.ops.aten
 
 
+def unfolded(
+    grad: Tensor,
+    x: Tensor,
+    features: tuple[int, int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> tuple[list[Tensor], Tensor, int]:
+    """What a product makes a weight's gradient of: copies of x, the gradient, and how many copies it has.
+
+    features: output and input channels of a group; the first two axes of grad and x are free. Unfolding
+    copies the input once for each element of the kernel. Where it is cheaper, the kernel's first axis moves
+    copies of the gradient, side by side on axis 1: a 3x3 kernel then takes 3 copies of each instead of 9 of
+    the input.
+    """
+    outputs, channels = features
+    out: Sequence[int] = grad.shape[2:]
+    others = math.prod(kernel[1:])
+    moved = 1
+    if stride[0] == 1 and others * channels + kernel[0] * outputs < others * kernel[0] * channels:
+        moved, kernel = kernel[0], kernel[1:]
+        places = (i * dilation[0] - padding[0] for i in range(moved))
+        grad = torch.cat([windows.place(grad, 2, before, x.shape[2]) for before in places], 1)
+    axes = len(kernel)
+    out, stride, padding, dilation = (v[len(v) - axes :] for v in (out, stride, padding, dilation))
+    padded = windows.pad_for_windows(x, out, kernel, stride, padding, dilation)
+    taps = [windows.window(padded, offset, out, stride, dilation) for offset in windows.offsets(kernel)]
+    return taps, grad, moved
+
+
 def _weight_gradient(
     grad: Tensor,
     x: Tensor,
@@ -30,24 +61,12 @@ def _weight_gradient(
 ) -> Tensor:
     """dL/dW [O, C / groups, *kernel] from grad [N, O, *out] and x [N, C, *size].
 
-    For each group one product of [C * taps, rows] with [rows, O]. Unfolding copies the input once for each
-    element of the kernel. Where it is cheaper, the kernel's first axis moves copies of the gradient: a 3x3
-    kernel then takes 3 copies of each instead of 9 of the input.
+    For each group one product of [C * taps, rows] with [rows, O].
     """
     out_channels, channels, *kernel = weight_shape
     group_out = out_channels // groups
-    out: Sequence[int] = grad.shape[2:]
     x, grad = x.transpose(0, 1), grad.transpose(0, 1)
-    others = math.prod(kernel[1:])
-    moved = 1
-    if stride[0] == 1 and others * channels + kernel[0] * group_out < others * kernel[0] * channels:
-        moved, kernel = kernel[0], kernel[1:]
-        places = (i * dilation[0] - padding[0] for i in range(moved))
-        grad = torch.cat([windows.place(grad, 2, before, x.shape[2]) for before in places], 1)
-    axes = len(kernel)
-    out, stride, padding, dilation = (v[len(v) - axes :] for v in (out, stride, padding, dilation))
-    padded = windows.pad_for_windows(x, out, kernel, stride, padding, dilation)
-    taps = [windows.window(padded, offset, out, stride, dilation) for offset in windows.offsets(kernel)]
+    taps, grad, moved = unfolded(grad, x, (group_out, channels), kernel, stride, padding, dilation)
     columns = torch.cat(taps, 1) if len(taps) > 1 else taps[0]
     rows = taps[0].numel() // taps[0].shape[0]
     if groups == 1:  # a plain matrix product: runtimes have faster kernels for it than for a batch of one
