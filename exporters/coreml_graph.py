@@ -150,6 +150,11 @@ class Call(AtenCall):
         super().__init__(node, values)
         self.b, self._half = builder, half
 
+    def __getitem__(self, index: int) -> Any:
+        """An argument that is no tensor; of a list of tensors the nodes, whose values `of` and `vars` give."""
+        value = self._args[index]
+        return list(value) if isinstance(value, (list, tuple)) else value
+
     @property
     def out(self) -> Any:
         """The (fake) result, the first where there are several."""
