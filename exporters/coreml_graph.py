@@ -151,7 +151,7 @@ class Call(AtenCall):
         self.b, self._half = builder, half
 
     def __getitem__(self, index: int) -> Any:
-        """An argument that is no tensor; of a list of tensors the nodes, whose values `of` and `vars` give."""
+        """An argument that is no tensor; of a list of tensors the nodes (`of` gives their values)."""
         value = self._args[index]
         return list(value) if isinstance(value, (list, tuple)) else value
 
