@@ -15,6 +15,7 @@ import collections
 import fnmatch
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -51,6 +52,13 @@ def peak_bytes(pid: int) -> int:
     return 0
 
 
+def reason(problems: str) -> str:
+    """What a process said before it ended: the line of its exception, or its last line."""
+    lines = problems.strip().splitlines() or [""]
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
+    return (errors or lines)[-1][:400]
+
+
 def run_cell(cell: Cell) -> dict[str, Any]:
     """Run one cell; a row with status ok, differs, refused, failed, timeout or memory."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -82,8 +90,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     try:
         row |= json.loads(out.strip().splitlines()[-1]) if not stopped else {"status": stopped}
     except (IndexError, ValueError):
-        last = (problems.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
-        row |= {"status": "failed", "reason": last[:400]}
+        row |= {"status": "failed", "reason": reason(problems) or f"exit code {process.returncode}"}
     row |= {"wall_s": round(time.monotonic() - began, 1), "peak_mib": round(peak / 2**20)}
     return row
 

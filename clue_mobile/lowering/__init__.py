@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
 from torch.fx import GraphModule
@@ -74,8 +75,9 @@ def lower(
     # nn.MultiheadAttention's fused inference kernel has no forward form
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        graph_module = trace()
-        passes.clean(graph_module, table)
+        with tracing(TracingContext(fake)):  # one mode for whatever the passes trace: two do not mix
+            graph_module = trace()
+            passes.clean(graph_module, table)
         refusal.refuse_leftovers(graph_module, name, trace)
     except ClueError:
         raise

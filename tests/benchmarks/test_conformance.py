@@ -119,3 +119,10 @@ def test_a_run_takes_up_where_it_stopped(place: Path, capsys: pytest.CaptureFixt
     text = conformance.TABLE.read_text(encoding="utf-8")
     assert "**2 of 2 cells are ok (100.0 %)" in text
     assert "| torchvision:squeezenet1_0 |  | ok 1e-07 | not run yet |" in text
+
+
+def test_a_failure_is_told_by_the_line_of_its_exception() -> None:
+    text = "Traceback (most recent call last):\n  File x\nAssertionError: two modes\n\nallocated at:\n  File y\n"
+    assert conformance.reason(text) == "AssertionError: two modes"
+    assert conformance.reason("killed\n") == "killed"
+    assert conformance.reason("") == ""
