@@ -59,12 +59,21 @@ def float16_predict(model: FlatModel, batch: int) -> Program:
     return Program("predict_float16", batch, (*model.state_ports(), x), (logits,), fn, float16=True)
 
 
-def build(model: FlatModel, method: str, config: Any, batch: int, *, float16: bool = False) -> Recipe:
-    """The method's recipe with the serving programs added, `float16`: also `predict_float16`.
+def build(
+    model: FlatModel,
+    method: str,
+    config: Any,
+    batch: int,
+    *,
+    float16: bool = False,
+    train: methods.Samples | None = None,
+) -> Recipe:
+    """The method's recipe with the serving programs added, `float16`: also `predict_float16`; train: the
+    training set, for a method whose bundle ships what it found there.
 
     Raises ClueError as the method does.
     """
-    recipe = methods.get(method).build(model, config, batch)
+    recipe = methods.build(method, model, config, batch, train)
     serving = [*predict_programs(model, batch), *([float16_predict(model, batch)] if float16 else [])]
     return replace(recipe, programs=[*serving, *recipe.programs])
 

@@ -1,12 +1,12 @@
-"""Unlearning methods, one file each. A method is a module with `Config`, `unlearn` (eager) and `build`
-(programs and plan)."""
+"""Unlearning methods, one file each: a module with `Config`, `unlearn` (eager) and, where no retain data is
+needed, `build` (programs and plan)."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from clue_mobile.errors import ClueError, unknown
 
@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from clue_mobile.plan import Recipe
     from clue_mobile.spec import ModelSpec
 
-METHODS = {"clue": "clue_mobile.methods.clue"}
+METHODS = {
+    "clue": "clue_mobile.methods.clue",
+}
+"""In the order in which tables show them."""
+
+
+class Samples(NamedTuple):
+    """Images uint8 [N, H, W, C] and their class indices int64 [N]."""
+
+    images: np.ndarray[Any, Any]
+    labels: np.ndarray[Any, Any]
 
 
 Watch = Callable[["FlatModel", "Mapping[str, Any]", "dict[str, float]"], bool]
@@ -27,8 +37,16 @@ each eager step; returns True to stop."""
 
 
 class Method(Protocol):
-    """What a module of this folder offers."""
+    """What a module of this folder offers.
 
+    TITLE: the name in tables. SOURCE: the paper. RETAIN: what it reads besides the forget set, "" for
+    nothing; such a method has a `build` (so has one whose retain data becomes part of the bundle). Config:
+    a frozen dataclass of the hyperparameters; where paper and public code differ, its fields choose.
+    """
+
+    TITLE: str
+    SOURCE: str
+    RETAIN: str
     Config: type[Any]
 
     def unlearn(
@@ -42,11 +60,15 @@ class Method(Protocol):
         seed: int = 0,
         batch: int = 256,
         watch: Watch | None = None,
+        retain: Samples | None = None,
     ) -> list[dict[str, float]]:
-        """Forget in eager PyTorch, in place; returns one row of metrics for each step."""
+        """Forget in eager PyTorch, in place; returns one row of metrics for each step.
 
-    def build(self, model: FlatModel, config: Any, batch: int) -> Recipe:
-        """The same method as programs and a plan."""
+        retain: the training images of the other classes, for a method whose RETAIN says so.
+        """
+
+    def build(self, model: FlatModel, config: Any, batch: int, train: Samples | None = None) -> Recipe:
+        """The same method as programs and a plan. train: the whole training set, for what a bundle ships."""
 
 
 def get(name: str) -> Method:
@@ -54,6 +76,28 @@ def get(name: str) -> Method:
     if name not in METHODS:
         raise unknown("method", name, METHODS)
     return cast(Method, importlib.import_module(METHODS[name]))
+
+
+def on_device(name: str) -> bool:
+    """Whether the method runs on a device: as programs and a plan, without retain data there."""
+    return hasattr(get(name), "build")
+
+
+def build(name: str, model: FlatModel, config: Any, batch: int, train: Samples | None = None) -> Recipe:
+    """The method's recipe; raises ClueError for a method that needs retain data when it forgets."""
+    method = get(name)
+    if not on_device(name):
+        able = ", ".join(other for other in METHODS if on_device(other))
+        reason = f"it needs {method.RETAIN}" if method.RETAIN else "it changes no weights"
+        raise ClueError(f"the method {name} cannot run on a device, since {reason}; choose from {able}")
+    return method.build(model, config, batch, train)
+
+
+def needed(name: str, retain: Samples | None) -> Samples:
+    """The retain set that the method asks for; raises ClueError where it was not given."""
+    if retain is None or not len(retain.labels):
+        raise ClueError(f"the method {name} needs {get(name).RETAIN}, and no retain images were given")
+    return retain
 
 
 def configure(name: str, given: Mapping[str, Any]) -> Any:

@@ -21,10 +21,14 @@ from clue_mobile import plan
 from clue_mobile.errors import ClueError
 from clue_mobile.flat import BatchNorm, FlatModel
 from clue_mobile.lowering.optimizer import sgd
-from clue_mobile.methods import Watch
+from clue_mobile.methods import Samples, Watch
 from clue_mobile.methods.batches import Batches
 from clue_mobile.plan import Loss, Port, Program, Random, Recipe, Value
 from clue_mobile.spec import ModelSpec
+
+TITLE = "CLUE"
+SOURCE = "patent application US 2026/0148064 A1 and the authors' code"
+RETAIN = ""
 
 Array = np.ndarray[Any, Any]
 
@@ -164,6 +168,7 @@ def unlearn(
     seed: int = 0,
     batch: int = 256,
     watch: Watch | None = None,
+    retain: Samples | None = None,
 ) -> list[dict[str, float]]:
     """Forget `images` (uint8 [N, H, W, C], class indices `labels` [N]) in place; returns energy, kl and mask
     density of each step.
@@ -225,7 +230,7 @@ def unlearn(
 # programs and plan
 
 
-def build(model: FlatModel, config: Config, batch: int) -> Recipe:
+def build(model: FlatModel, config: Config, batch: int, train: Samples | None = None) -> Recipe:
     """CLUE as the programs saliency, mask, teacher, step and their plan. Raises ClueError where the batch
     does not fit."""
     if config.saliency_batch % batch:

@@ -122,7 +122,9 @@ def test_a_run_takes_up_where_it_stopped(place: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_failure_is_told_by_the_line_of_its_exception() -> None:
-    text = "Traceback (most recent call last):\n  File x\nAssertionError: two modes\n\nallocated at:\n  File y\n"
+    text = (
+        "Traceback (most recent call last):\n  File x\nAssertionError: two modes\n\nallocated at:\n  File y\n"
+    )
     assert conformance.reason(text) == "AssertionError: two modes"
     assert conformance.reason("killed\n") == "killed"
     assert conformance.reason("") == ""

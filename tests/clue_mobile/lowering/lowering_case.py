@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from hypothesis import settings
 from torch import Tensor, nn
+from torch._guards import detect_fake_mode
 from torch.func import functional_call
 from torch.fx import GraphModule
 
@@ -29,7 +30,9 @@ def operators(graph: GraphModule) -> Counter[str]:
 
 
 def assert_forward_only(graph: GraphModule) -> None:
-    """No backward, in-place, copying or prims operator, rank above 5, negative pad or sum over no axes."""
+    """No backward, in-place, copying or prims operator, rank above 5, negative pad or sum over no axes; all
+    values of one fake mode, as ExecuTorch's ExportedProgram asks."""
+    detect_fake_mode([n.meta["val"] for n in graph.graph.nodes if isinstance(n.meta.get("val"), Tensor)])
     for node in graph.graph.nodes:
         value = node.meta.get("val")
         for tensor in value if isinstance(value, (tuple, list)) else [value]:
