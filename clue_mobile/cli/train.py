@@ -15,7 +15,8 @@ from clue_mobile.errors import ClueError, unknown
 
 HELP = (
     "Train a built-in model: one-cycle SGD, resumable after each epoch.\n\n"
-    "--exclude trains the reference of unlearning, the model that never saw the class.\n\n"
+    "--exclude trains the reference of unlearning, the model that never saw the class. --weights goes on "
+    "from trained weights, with a schedule of its own.\n\n"
     "Example: clue-mobile train --model digits_cnn --data digits --epochs 30 --augment none --out "
     "digits.safetensors"
 )
@@ -31,6 +32,12 @@ def command(
     weight_decay: Annotated[float, typer.Option()] = 5e-4,
     augment: Annotated[str, typer.Option(help="crop_flip or none.")] = "crop_flip",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from these weights, .safetensors or .pt/.pth. [default: random]", show_default=False
+        ),
+    ] = None,
     exclude: Annotated[
         str | None, typer.Option(help="Leave this class out of training.", show_default=False)
     ] = None,
@@ -72,7 +79,7 @@ def command(
             validation_per_class=validation,
             progress=lambda done, total: tell(done, total, ""),
         )
-    module = models.load(spec, None, seed=seed)
+    module = models.load(spec, weights, seed=seed)
     checkpoint = out.with_name(out.name + ".checkpoint")
     began = time.monotonic()
     with bar("train", as_json) as tell:
