@@ -75,7 +75,7 @@ def test_digits_with_a_backdoor(digits_data: Dataset) -> None:
     success = {}
     for name, split in (("clean", digits_data.train), ("poisoned", found.split)):
         module = models.load(spec, None)
-        config = training.TrainConfig(epochs=4, batch=64, augment="none", precision="float32")
+        config = training.TrainConfig(epochs=3, batch=64, augment="none", precision="float32")
         training.train(module, spec, split.images, split.labels, config)
         success[name] = training.accuracy(module, spec, attacked.images, attacked.labels)
         assert training.accuracy(module, spec, digits_data.test.images, digits_data.test.labels) > 0.85
