@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from clue_mobile.spec import ModelSpec
 
 METHODS = {
+    "ga": "clue_mobile.methods.ga",
+    "rl": "clue_mobile.methods.rl",
     "clue": "clue_mobile.methods.clue",
 }
 """In the order in which tables show them."""

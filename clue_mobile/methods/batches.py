@@ -55,3 +55,8 @@ class Batches:
     def uniform(self, stream: int, epoch: int, positions: Array, low: float, high: float) -> Tensor:
         """One uniform number for each sample, [B]."""
         return torch.from_numpy(rng.uniform(self.seed, stream, epoch, positions, (), low, high))
+
+    def random_onehot(self, stream: int, epoch: int, positions: Array) -> Tensor:
+        """A uniformly drawn class for each sample, one-hot, float32 [B, K]."""
+        drawn = rng.integers(self.seed, stream, epoch, positions, (), self.classes)
+        return torch.from_numpy(np.eye(self.classes, dtype=np.float32)[drawn])

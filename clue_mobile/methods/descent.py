@@ -23,8 +23,8 @@ from clue_mobile.plan import Loss, Node, Port, Program, Value
 from clue_mobile.spec import ModelSpec
 
 Array = np.ndarray[Any, Any]
-Targets = Callable[[Array], Sequence[Tensor]]
-"""What the objective needs besides the logits, of these positions of the forget set."""
+Targets = Callable[[int, Array], Sequence[Tensor]]
+"""What the objective needs besides the logits, of an epoch and of these positions of the forget set."""
 
 STOP_SAMPLES = 256
 ZEROS = {"zeros": True}
@@ -101,7 +101,7 @@ class Descent:
         """All epochs, for a method that does nothing in between; returns the log. targets: by default the
         labels, one-hot."""
         for epoch in range(self.config.epochs):
-            if self.epoch(epoch, objective, targets or (lambda part: (self.data.onehot(part),))):
+            if self.epoch(epoch, objective, targets or (lambda _, part: (self.data.onehot(part),))):
                 break
         return self.finish()
 
@@ -118,7 +118,7 @@ class Descent:
         """One pass; True where the run is to end. mask: of the gradient. notes, carried: added to the rows of
         the log and to the values that `watch` sees; read after the targets."""
         for step, part in enumerate(self.data.cut(epoch, self.batch), 1):
-            given = targets(part)
+            given = targets(epoch, part)
             changed, self.momentum, metrics = self._update(
                 self.model,
                 self.config,
@@ -176,16 +176,6 @@ class Steps:
     carries: Mapping[str, Value] = field(default_factory=dict)
     update: Callable[..., Any] = update
 
-    @property
-    def x(self) -> Port:
-        """The batch's pixels, an input."""
-        return Port("x", "batch", (self.batch, *self.model.spec.input_shape), "x")
-
-    @property
-    def onehot(self) -> Port:
-        """The batch's labels, an input."""
-        return Port("onehot", "batch", (self.batch, self.model.spec.num_classes), "onehot")
-
     def carry(self, name: str) -> Port:
         """A carried vector with a number for each parameter, as an input; see also `following`."""
         return Port(name, "carry", (self.model.sizes["params"],), name)
@@ -229,7 +219,14 @@ class Steps:
             )
             return *(changed[name] for name in (*moved, *self.carries)), velocity, *metrics
 
-        inputs = (*self.model.state_ports(), *carries, momentum, *mask, self.x, *self.targets)
+        inputs = (
+            *self.model.state_ports(),
+            *carries,
+            momentum,
+            *mask,
+            pixels(self.model, self.batch),
+            *self.targets,
+        )
         outputs = (*self.model.next_ports(moved), *(following(port) for port in (*carries, momentum)))
         metrics = tuple(Port(name, "metric", ()) for name in self.objective.metrics)
         lr = Port("lr", "scalar", (), "lr")
@@ -252,6 +249,16 @@ class Steps:
             "lr",
             self.config.momentum,
         )
+
+
+def pixels(model: FlatModel, batch: int) -> Port:
+    """The batch's pixels as an input."""
+    return Port("x", "batch", (batch, *model.spec.input_shape), "x")
+
+
+def onehot(model: FlatModel, batch: int) -> Port:
+    """The batch's labels as an input."""
+    return Port("onehot", "batch", (batch, model.spec.num_classes), "onehot")
 
 
 def following(port: Port) -> Port:
