@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 METHODS = {
     "ga": "clue_mobile.methods.ga",
     "rl": "clue_mobile.methods.rl",
+    "be": "clue_mobile.methods.be",
+    "bs": "clue_mobile.methods.bs",
+    "lu": "clue_mobile.methods.lu",
+    "unsir": "clue_mobile.methods.unsir",
     "clue": "clue_mobile.methods.clue",
+    "ssd": "clue_mobile.methods.ssd",
 }
 """In the order in which tables show them."""
 

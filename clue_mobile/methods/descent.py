@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clue_mobile import plan
-from clue_mobile.flat import FlatModel, State
+from clue_mobile.flat import BatchNorm, FlatModel, State
 from clue_mobile.lowering.optimizer import sgd
 from clue_mobile.methods import Watch
 from clue_mobile.methods.batches import Batches
@@ -44,9 +44,21 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return -(target * F.log_softmax(logits, 1)).sum(1).mean()
 
 
+class Stepping(Protocol):
+    """What `update` asks of a config."""
+
+    @property
+    def momentum(self) -> float:
+        """Of SGD."""
+
+    @property
+    def batch_norm(self) -> BatchNorm:
+        """Whose statistics normalise."""
+
+
 def update(
     model: FlatModel,
-    config: DescentConfig,
+    config: Stepping,
     objective: Objective,
     state: State,
     momentum: Tensor,
@@ -73,7 +85,7 @@ class Descent:
     """The loop in eager PyTorch. `state` holds the values that a step changes, by their names in the plan.
 
     images: uint8 [N, H, W, C], labels: class indices [N]. `watch(model, values, row)` sees every step and may
-    end the run by returning True. update: another step than this file's.
+    end the run by returning True. `update` may be replaced by another step.
     """
 
     def __init__(
@@ -87,7 +99,6 @@ class Descent:
         seed: int,
         batch: int,
         watch: Watch | None = None,
-        update: Callable[..., Any] = update,
     ) -> None:
         self.module, self.config, self.batch = module, config, batch
         self.model = FlatModel(module, spec)
@@ -95,7 +106,8 @@ class Descent:
         self.momentum = torch.zeros_like(self.state["params"])
         self.data = Batches(images, labels, spec.num_classes, seed, config.augment)
         self.log: list[dict[str, float]] = []
-        self._watch, self._update = watch, update
+        self.update: Callable[..., Any] = update
+        self._watch = watch
 
     def run(self, objective: Objective, targets: Targets | None = None) -> list[dict[str, float]]:
         """All epochs, for a method that does nothing in between; returns the log. targets: by default the
@@ -119,7 +131,7 @@ class Descent:
         the log and to the values that `watch` sees; read after the targets."""
         for step, part in enumerate(self.data.cut(epoch, self.batch), 1):
             given = targets(epoch, part)
-            changed, self.momentum, metrics = self._update(
+            changed, self.momentum, metrics = self.update(
                 self.model,
                 self.config,
                 objective,
