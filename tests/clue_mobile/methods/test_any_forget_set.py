@@ -10,7 +10,13 @@ from server_case import RECORDING, numbered, recorder, same, state
 from clue_mobile import methods
 from clue_mobile.methods import Samples
 
-SETTINGS = {"ssd": {"alpha": 0.1, "dampening": 0.1}}  # so that a forget set this large a share is dampened
+SETTINGS = {
+    "lu": {"copies": 10},
+    "ssd": {
+        "alpha": 0.1,
+        "dampening": 0.1,
+    },  # the forget set is too large a share of these images for alpha 10
+}
 CHANGE_NO_WEIGHTS = {"original", "logit_mask"}
 FORGET_SETS = {
     "a class": np.arange(30) % 3 == 1,
