@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 import torch
 from parity_case import quick_export
+from tiny_models import SPEC, BatchNormNet, TinyTransformer, found_elements, made
+from torch import nn
 
-from clue_mobile import methods, models
+import exporters
+from clue_mobile import methods, models, programs
+from clue_mobile.bundle import golden
 from clue_mobile.bundle.reader import unpack
 from clue_mobile.data import Dataset
+from clue_mobile.flat import FlatModel
 from clue_mobile.methods import Samples
 from clue_mobile.parity import compare, worst
 from pi_runtime import Runtime, weights
@@ -39,6 +44,7 @@ TOLERANCE = 1e-4
 
 
 # CLUE has its own, in test_parity.py
+SHIPPED = {"ssd": {"ssd/importances.safetensors"}}
 NAMES = [name for name in methods.METHODS if methods.on_device(name) and name != "clue"]
 
 
@@ -71,6 +77,9 @@ def test_a_request_is_the_eager_run(
     )
 
     assert result.status == "done"
+    assert bundle.files.keys() >= SHIPPED.get(name, set())
+    trained = {key: tensor.numpy() for key, tensor in module.state_dict().items()}
+    assert found_elements((bundle.root / "programs").rglob("*.onnx"), trained) == set()
     tensors = unpack(bundle, served)
     want = {key: eager.state_dict()[key].numpy() for key in tensors}
     start = {key: module.state_dict()[key].numpy() for key in tensors}
@@ -81,3 +90,24 @@ def test_a_request_is_the_eager_run(
             epochs = range(len(found))
             means = [np.mean([row[metric] for row in log if row["epoch"] == epoch]) for epoch in epochs]
             assert found == pytest.approx(means, rel=TOLERANCE), metric
+
+
+# on models that trace in a moment: one with running statistics, one without
+
+
+@pytest.mark.parametrize("net", [BatchNormNet, pytest.param(TinyTransformer, marks=pytest.mark.full)])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_program_lowers_for_every_runtime(name: str, net: type[nn.Module]) -> None:
+    model = FlatModel(made(net), SPEC)
+    rows = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 1), dtype=np.uint8)
+    config = methods.configure(name, {"noise_images": 6} if name == "unsir" else {})
+    recipe = methods.build(name, model, config, 4, Samples(rows, np.arange(9) % 3))
+    tables = [exporters.get(runtime).OVERRIDES for runtime in exporters.EXPORTERS]
+    for program in recipe.programs:
+        inputs = [*golden._inputs(model, recipe, program, golden.FIRST_SEED)[0].values()]
+        wanted = dict(zip(program.outputs, program.fn(*inputs), strict=True))
+        for table in (each for i, each in enumerate(tables) if each not in tables[:i]):
+            found = programs.trace(program, overrides=table)(*inputs)
+            for one, (port, other) in zip(found, wanted.items(), strict=True):
+                error = float((one - other).abs().max())
+                assert error <= golden.TOLERANCE * float(other.abs().max()), (program.name, port.name)
