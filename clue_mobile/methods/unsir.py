@@ -75,7 +75,8 @@ class Config(Checked):
 
 
 def noise_loss(logits: Tensor, target: Tensor, noise: Tensor, penalty: float) -> Tensor:
-    """What the noise [M, C, H, W] minimises; target: [K], the forgotten class, one-hot."""
+    """What the noise [M, C, H, W] minimises; target: [K], the forgotten class, one-hot, or the shares of
+    several."""
     return penalty * (noise * noise).flatten(1).sum(1).mean() - cross_entropy(logits, target)
 
 
