@@ -19,7 +19,20 @@ if TYPE_CHECKING:
     from clue_mobile.spec import ModelSpec
 
 METHODS = {
+    "original": "clue_mobile.methods.original",
+    "retrain": "clue_mobile.methods.retrain",
+    "ga": "clue_mobile.methods.ga",
+    "rl": "clue_mobile.methods.rl",
+    "iu": "clue_mobile.methods.iu",
+    "be": "clue_mobile.methods.be",
+    "bs": "clue_mobile.methods.bs",
+    "lu": "clue_mobile.methods.lu",
+    "unsir": "clue_mobile.methods.unsir",
     "clue": "clue_mobile.methods.clue",
+    "ssd": "clue_mobile.methods.ssd",
+    "fisher": "clue_mobile.methods.fisher",
+    "salun": "clue_mobile.methods.salun",
+    "logit_mask": "clue_mobile.methods.logit_mask",
 }
 """In the order in which tables show them."""
 
