@@ -1,7 +1,7 @@
 """What accuracies alone cannot tell: whether a class was forgotten or only its output was hidden.
 
-`extended` measures a PyTorch module in one pass: the usual scores and, beside them, named attacks, energies, the
-linear probe, the relearn cost and the confusion matrix. docs/evaluation.md has the formulas.
+`extended` measures a PyTorch module in one pass: the usual scores and, beside them, named attacks, energies,
+the linear probe, the relearn cost and the confusion matrix. docs/evaluation.md has the formulas.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def deep_scores(
 ) -> dict[str, Any]:
     """Measure `module` (left as it is) on a data set whose class number `forget_class` it was to forget.
 
-    original_accuracy: in percent, of the original model on the *test* images of the class: what relearning has
-    to come near. Accuracies, attacks and AUROCs are in percent:
+    original_accuracy: in percent, of the original model on the *test* images of the class: what relearning
+    has to come near. Accuracies, attacks and AUROCs are in percent:
 
     - `forget_train`, `forget_test`: accuracy on the training and on the test images of the class;
     - `attacks`: `confidence_svc`, `entropy_svc`, `loss_auc` (`clue_mobile.evaluate.attacks`);

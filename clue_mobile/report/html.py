@@ -1,7 +1,7 @@
 """A report as one HTML file that needs nothing else: no network, no other file, no script to be read.
 
-Pictures are inside as data URIs, the results as JSON. A content security policy forbids every request, so that
-the file shows the same wherever it is opened. A small script sorts tables by a click on a heading.
+Pictures are inside as data URIs, the results as JSON. A content security policy forbids every request, so
+that the file shows the same wherever it is opened. A small script sorts tables by a click on a heading.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Report:
-    """`introduction`: paragraphs of plain text. `data`: JSON-able, the results that the tables were made of."""
+    """`introduction`: paragraphs of plain text. `data`: JSON-able, what the tables were made of."""
 
     title: str
     introduction: Sequence[str] = ()

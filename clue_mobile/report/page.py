@@ -52,7 +52,9 @@ h2 { font-size: 1.25rem; margin: 2.25rem 0 .75rem; }
 .scroll { overflow-x: auto; margin: 1rem 0 .25rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .93rem; }
 caption { text-align: left; font-weight: 600; padding: 0 0 .5rem; }
-th, td { padding: .35rem .75rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th, td {
+  padding: .35rem .75rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line);
+}
 thead th { border-bottom: 2px solid var(--ink); vertical-align: bottom; }
 tbody th, thead th:first-child { text-align: left; }
 tbody th { font-weight: 500; }
