@@ -26,8 +26,8 @@ Numbers = npt.NDArray[np.floating]
 def auroc(positive: Numbers, negative: Numbers) -> float:
     """Return in percent how often a number of `positive` [N] exceeds one of `negative` [M].
 
-    A tie counts half. That is the area under the receiver operating characteristic: 50 where the sets cannot be told apart.
-    Raises ClueError for an empty set and for numbers that are not finite.
+    A tie counts half. That is the area under the receiver operating characteristic: 50 where the sets cannot
+    be told apart. Raises ClueError for an empty set and for numbers that are not finite.
     """
     if not len(positive) or not len(negative):
         raise ClueError("an AUROC needs numbers of both kinds, and one kind has none")

@@ -19,32 +19,12 @@ from typing import Any
 import clue_mobile
 from clue_mobile.errors import ClueError
 from clue_mobile.models.weights import write_atomic
+from clue_mobile.report.grid import Table
 from clue_mobile.report.page import PAGE, SCRIPT, STYLE
 
+__all__ = ["Picture", "Report", "Table", "render", "write_report"]
+
 KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text: `rows` are as long as `headings`, the first cell of each names the row.
-
-    best: (row, column) of the cells to mark. shades: how dark each cell's ground is, 0 to 1, for a matrix.
-    note: a sentence below, such as what the columns mean. Raises ClueError for rows of another length.
-    """
-
-    caption: str
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    best: frozenset[tuple[int, int]] = frozenset()
-    shades: Sequence[Sequence[float]] | None = None
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if len(row) != len(self.headings):
-                raise ClueError(
-                    f"the table {self.caption!r} has {len(self.headings)} headings and a row of {len(row)}"
-                )
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ caption { text-align: left; font-weight: 600; padding: 0 0 .5rem; }
 th, td {
   padding: .35rem .75rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line);
 }
-thead th { border-bottom: 2px solid var(--ink); vertical-align: bottom; }
+thead th { white-space: normal; border-bottom: 2px solid var(--ink); vertical-align: bottom; }
 tbody th, thead th:first-child { text-align: left; }
 tbody th { font-weight: 500; }
 tbody tr:nth-child(even) { background: var(--stripe); }

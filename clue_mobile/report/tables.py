@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from clue_mobile.errors import ClueError
 from clue_mobile.evaluate import Scores
+from clue_mobile.report.grid import Table
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
 REFERENCE = "Retrain"
 """The row from which the gaps of the others are measured."""
@@ -29,14 +30,14 @@ class Row:
     peak_mib: float | None = None
 
 
-def to_rich(rows: Sequence[Row], *, title: str | None = None, reference: str = REFERENCE) -> Table:
+def to_rich(rows: Sequence[Row], *, title: str | None = None, reference: str = REFERENCE) -> RichTable:
     """Return the table for a terminal; the reference row is bold. Scores are in percent, gaps in points."""
     from rich import box
-    from rich.table import Table
+    from rich.table import Table as RichTable
     from rich.text import Text
 
     # Lean lines, so that no number is cut on a terminal of 80 columns.
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table = RichTable(title=title, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
     for heading in HEADINGS:
         first = heading == "Method"
         table.add_column(heading, justify="left" if first else "right", no_wrap=first)
@@ -52,6 +53,22 @@ def to_markdown(rows: Sequence[Row], *, reference: str = REFERENCE) -> str:
     for cells in _cells(rows, reference):
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def to_table(rows: Sequence[Row], *, caption: str, reference: str = REFERENCE) -> Table:
+    """Return the table for a report; the lowest gap is marked."""
+    gaps = {at: gap for at, gap in enumerate(_gaps(rows, reference)) if gap is not None}
+    lowest = min(gaps.values(), default=None)
+    column = HEADINGS.index("Avg. gap")
+    return Table(
+        caption,
+        HEADINGS,
+        _cells(rows, reference),
+        best=frozenset((at, column) for at, gap in gaps.items() if gap == lowest),
+        note="UA: accuracy on the forget set; RA: on the retain set; TA: on the test images of the other "
+        "classes; MIA: images of the forget set that a membership attack takes for never trained on; all in "
+        f"percent. Avg. gap: mean distance of these four from {reference}, in points.",
+    )
 
 
 def to_json(rows: Sequence[Row], *, reference: str = REFERENCE) -> dict[str, Any]:
