@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clue_mobile.errors import ClueError
+from clue_mobile.errors import ClueError, unknown
 
 BundleArgument = Annotated[Path, typer.Argument(help="The bundle folder, NAME.clue.", show_default=False)]
 DataOption = Annotated[
@@ -116,8 +116,17 @@ def scalars(pairs: list[str]) -> dict[str, float]:
     return found
 
 
+def class_index(classes: tuple[str, ...], name: str) -> int:
+    """The index of a class given by name or by index. Raises ClueError listing the choices."""
+    if name in classes:
+        return classes.index(name)
+    if name.isdecimal() and int(name) < len(classes):
+        return int(name)
+    raise unknown("class", name, classes)
+
+
 def load_data(source: str, bundle: Any, validation: int | None, quiet: bool) -> Any:
-    """The data set at a bundle's input size and in its class order."""
+    """The data set at the input size and in the class order of a bundle or a ModelSpec."""
     from clue_mobile import data
 
     with bar("images", quiet) as tell:
