@@ -12,7 +12,6 @@ from clue_mobile.cli.common import (
     ForgetOption,
     JsonOption,
     ValidationOption,
-    bar,
     class_index,
     console,
     load_data,
@@ -76,20 +75,19 @@ def command(
     first, second, spec = _models(bundle, store, model, before, after, card)
     label = class_index(spec.classes, forget)
     dataset = load_data(data, spec, validation, as_json)
-    with bar("explain", as_json):
-        told = explain_forgetting(
-            out,
-            first,
-            second,
-            spec,
-            dataset,
-            label,
-            split=split,
-            forget=images,
-            retain=retain,
-            layer=layer,
-            seed=seed,
-        )
+    told = explain_forgetting(
+        out,
+        first,
+        second,
+        spec,
+        dataset,
+        label,
+        split=split,
+        forget=images,
+        retain=retain,
+        layer=layer,
+        seed=seed,
+    )
     if as_json:
         print_json(told)
     else:

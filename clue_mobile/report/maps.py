@@ -117,9 +117,9 @@ def _draw_row(axes: Sequence[Axes], row: Shown) -> None:
         _image(place, row.image if row.image.shape[-1] == 1 else _grey(row.image))
         place.imshow(look.heat, cmap=HEAT, alpha=OPACITY, vmin=0, vmax=peak if peak > 0 else 1)
         right = look.answer == row.name
-        said = f"{look.answer} {100 * look.sure:.0f} %"
+        said = f"{look.answer}: {100 * look.sure:.0f} %"
         place.set_title(
-            said if right else f"{said} (true class {100 * look.true:.0f} %)", fontsize=9, color=INK
+            said if right else f"{said} ({row.name}: {100 * look.true:.0f} %)", fontsize=9, color=INK
         )
         place.set_xlabel(f"highest {peak:.2g}" if peak > 0 else "zero everywhere", fontsize=8, color=INK)
 
