@@ -85,7 +85,7 @@ def _watched(module: nn.Module, found: list[Tensor], grids: list[tuple[int, int]
             grids.append((out.shape[-2], out.shape[-1]))
 
     handles: list[Any] = []
-    fused: list[nn.Module] = []
+    fused: list[Any] = []
     for name, layer in module.named_modules():
         if isinstance(layer, nn.MultiheadAttention):
             handles.append(layer.register_forward_pre_hook(ask, with_kwargs=True))

@@ -164,11 +164,15 @@ def evaluate_bundle(
                 scores,
                 seed=seed,
                 original_accuracy=rows[0].scores.forget_test,
-                progress=lambda what, done, total, name=name: progress(f"{name}: {what}", done, total),
+                progress=functools.partial(_within, progress, name),
             )
         if energies:
             snapshots[name] = _snapshot(predict, dataset, label, scores)
     return Evaluation(rows, snapshots, bundle.classes, label, method, deepened)
+
+
+def _within(progress: Told, name: str, what: str, done: int, total: int) -> None:
+    progress(f"{name}: {what}", done, total)
 
 
 def _snapshot(predict: Predict, dataset: Dataset, label: int, scores: Scores) -> Snapshot:
