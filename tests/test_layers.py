@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clue_mobile.programs": {"errors", "plan", "flat", "lowering", "methods"},
     "clue_mobile.data": {"errors"},
     "clue_mobile.training": {"errors", "spec", "models"},
-    "clue_mobile.evaluate": {"errors", "data"},
+    "clue_mobile.evaluate": {"errors", "data", "spec"},
     "clue_mobile.report": {"errors", "evaluate"},
     "exporters": {"errors", "plan", "flat", "lowering", "programs", "pi_runtime", "contract", "exporters"},
     "clue_mobile.bundle": {
