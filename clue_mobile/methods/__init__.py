@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from clue_mobile.errors import ClueError, unknown
@@ -72,10 +75,34 @@ class Method(Protocol):
 
 
 def get(name: str) -> Method:
-    """The method called `name`; raises ClueError listing the choices."""
+    """The method called `name`, or of your own file, path/name.py; raises ClueError listing the choices."""
+    if name.endswith(".py"):
+        return _own(Path(name))
     if name not in METHODS:
         raise unknown("method", name, METHODS)
     return cast(Method, importlib.import_module(METHODS[name]))
+
+
+def _own(path: Path) -> Method:
+    """A method that is not part of the package."""
+    if not path.is_file():
+        raise ClueError(f"no file {path} to take a method from")
+    name = f"_clue_mobile_method_{path.stem}"
+    found = importlib.util.spec_from_file_location(name, path)
+    assert found is not None  # .py always has a loader
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module  # dataclasses look the module up by its name
+    try:
+        found.loader.exec_module(module)
+    except Exception as error:  # the user's code
+        raise ClueError(f"cannot import {path}: {type(error).__name__}: {error}") from error
+    missing = [
+        each for each in ("TITLE", "SOURCE", "RETAIN", "Config", "unlearn") if not hasattr(module, each)
+    ]
+    if missing:
+        raise ClueError(f"{path} is no method: it lacks {', '.join(missing)}")
+    return cast(Method, module)
 
 
 def on_device(name: str) -> bool:
