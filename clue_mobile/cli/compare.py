@@ -152,8 +152,10 @@ def _report(rows: list[dict[str, Any]], out: Path, classes: Any, as_json: bool) 
     if as_json:
         print_json({"tables": comparison_text.to_json(found), "files": [str(path) for path in written]})
         return
+    shown = console()
     for each in found:
-        console().print(comparison_text.to_rich(each))
+        for table in comparison_text.to_rich(each, shown.width):
+            shown.print(table)
         for line in comparison_text.beside(each):
             print(f"- {line}")
     print(f"\nwritten to {out}: {', '.join(path.name for path in written)}")

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from clue_mobile.report import grid
@@ -17,10 +18,30 @@ if TYPE_CHECKING:
 
 HEADINGS = ("Method", "Retain", *(heading for heading, _ in METRICS.values()))
 
+WIDE = 150
+"""Columns of a terminal on which the whole table fits."""
 
-def to_rich(comparison: Comparison) -> Table:
-    """The table for a terminal."""
-    return grid.to_rich(HEADINGS, _blocks(comparison), title(comparison))
+
+def to_rich(comparison: Comparison, width: int) -> list[Table]:
+    """The table for a terminal of `width` columns: in two parts where it would not fit, the deviations below
+    the means."""
+    if width >= WIDE:
+        return [grid.to_rich(HEADINGS, _blocks(comparison), title(comparison))]
+    blocks = _blocks(comparison)
+    head, first, second = (0, 1), (2, 3, 4, 5, 6, 10, 11), (7, 8, 9)
+    return [
+        grid.to_rich(
+            [HEADINGS[place] for place in (*head, *part)],
+            [
+                replace(
+                    block, rows=[[row[p].replace(" ±", "\n±") for p in (*head, *part)] for row in block.rows]
+                )
+                for block in blocks
+            ],
+            title(comparison) if part is first else None,
+        )
+        for part in (first, second)
+    ]
 
 
 def to_markdown(found: Sequence[Comparison]) -> str:

@@ -196,7 +196,9 @@ def _pending(cells: Sequence[Cell], results: Results, study: Study) -> list[Cell
 
 def _train(todo: Plan, executor: executors.Executor, study: Study) -> None:
     tasks = [
-        Task("train", Cell(ORIGINAL, "", config, "", 0, 0, 0, "", ""), study.threads, save=str(path.resolve()))
+        Task(
+            "train", Cell(ORIGINAL, "", config, "", 0, 0, 0, "", ""), study.threads, save=str(path.resolve())
+        )
         for path, config in todo.training.items()
     ]
     for _, outcome in executor.run(tasks):

@@ -150,6 +150,20 @@ def answered(task: Task, setting: Setting, dataset: Dataset) -> dict[str, Any]:
         return {"reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
 
 
+def _preload() -> None:
+    """Import what tasks need, once for all: it takes ten times as long as a small task itself."""
+    import sklearn.svm  # noqa: F401
+
+    from clue_mobile import methods, training
+    from clue_mobile.evaluate import deep
+
+    del training, deep
+    for name in methods.METHODS:
+        methods.get(name)
+    with contextlib.suppress(ImportError):  # what the first optimizer of a process loads
+        import torch._dynamo  # noqa: F401
+
+
 def _end(code: int) -> str:
     if code < 0:
         memory = ", maybe for want of memory" if -code == signal.SIGKILL else ""
@@ -177,9 +191,7 @@ def main() -> None:
     line, _, pending = pending.partition(b"\n")
     setting = Setting.from_json(json.loads(line))
     try:
-        import sklearn.svm  # noqa: F401
-        import torch  # noqa: F401
-
+        _preload()
         dataset = setting.load()
     except (ClueError, ImportError) as error:
         _write(out, {"failed": str(error)})
