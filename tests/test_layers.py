@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clue_mobile.data": {"errors"},
     "clue_mobile.training": {"errors", "spec", "models"},
     "clue_mobile.evaluate": {"errors", "data", "spec"},
-    "clue_mobile.report": {"errors", "evaluate"},
+    "clue_mobile.report": {"errors", "version", "models", "evaluate"},
     "exporters": {"errors", "plan", "flat", "lowering", "programs", "pi_runtime", "contract", "exporters"},
     "clue_mobile.bundle": {
         "errors", "version", "spec", "plan", "flat", "programs", "exporters", "pi_runtime",

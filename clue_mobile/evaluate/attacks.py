@@ -2,9 +2,9 @@
 
 - `confidence_svc`: the MIA of the usual tables, `metrics.membership_attack` on the softmax probability of the
   true label;
-- `entropy_svc`: the same attack on the entropy of the prediction, which needs no label. Both are from Song and
-  Mittal, Systematic Evaluation of Privacy Risks of Machine Learning Models, USENIX Security 2021,
-  arXiv:2003.10595, with a support vector classifier in the place of a threshold;
+- `entropy_svc`: the same attack on the entropy of the prediction, which needs no label. Both features are
+  from Song and Mittal, Systematic Evaluation of Privacy Risks of Machine Learning Models, USENIX Security
+  2021, arXiv:2003.10595, here with a support vector classifier in the place of a threshold;
 - `loss_auc`: the loss threshold attack of Yeom et al., Privacy Risk in Machine Learning, CSF 2018,
   arXiv:1709.01604, over all thresholds: forget set against test images of the same class.
 
@@ -24,10 +24,10 @@ Numbers = npt.NDArray[np.floating]
 
 
 def auroc(positive: Numbers, negative: Numbers) -> float:
-    """Return in percent how often a number of `positive` [N] exceeds one of `negative` [M]; a tie counts half.
+    """Return in percent how often a number of `positive` [N] exceeds one of `negative` [M].
 
-    That is the area under the receiver operating characteristic: 50 where the sets cannot be told apart.
-    Raises ClueError for an empty set and for numbers that are not finite.
+    A tie counts half. That is the area under the receiver operating characteristic: 50 where the sets cannot
+    be told apart. Raises ClueError for an empty set and for numbers that are not finite.
     """
     if not len(positive) or not len(negative):
         raise ClueError("an AUROC needs numbers of both kinds, and one kind has none")

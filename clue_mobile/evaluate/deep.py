@@ -1,7 +1,7 @@
 """What accuracies alone cannot tell: whether a class was forgotten or only its output was hidden.
 
-`extended` measures a PyTorch module in one pass: the usual scores and, beside them, named attacks, energies, the
-linear probe, the relearn cost and the confusion matrix. docs/evaluation.md has the formulas.
+`extended` measures a PyTorch module in one pass: the usual scores and, beside them, named attacks, energies,
+the linear probe, the relearn cost and the confusion matrix. docs/evaluation.md has the formulas.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from clue_mobile.evaluate.metrics import (
     scores_of,
 )
 from clue_mobile.evaluate.probe import drawn, linear_probe
-from clue_mobile.evaluate.relearn import relearn
+from clue_mobile.evaluate.relearn import LIMIT, relearn
 from clue_mobile.spec import ModelSpec
 
 Told = Callable[[str, int, int], None]
@@ -45,16 +45,16 @@ def deep_scores(
 ) -> dict[str, Any]:
     """Measure `module` (left as it is) on a data set whose class number `forget_class` it was to forget.
 
-    original_accuracy: in percent, of the original model on the *test* images of the class: what relearning has
-    to come near. Accuracies, attacks and AUROCs are in percent:
+    original_accuracy: in percent, of the original model on the *test* images of the class: what relearning
+    has to come near. Accuracies, attacks and AUROCs are in percent:
 
     - `forget_train`, `forget_test`: accuracy on the training and on the test images of the class;
     - `attacks`: `confidence_svc`, `entropy_svc`, `loss_auc` (`clue_mobile.evaluate.attacks`);
     - `energy_auroc`: how often a forget image's energy exceeds a retain image's, training images;
     - `probe`: how many test images of the class a linear probe finds; `probe_overall`: its accuracy;
       `probe_wrongly`: how many test images of other classes it takes for the class;
-    - `relearn_steps`: an integer, or None where the limit came first; `relearn_retain`: accuracy on the test
-      images of the other classes afterwards;
+    - `relearn_steps`: an integer, or None where `relearn_limit` came first; `relearn_retain`: accuracy on the
+      test images of the other classes afterwards;
     - `per_class`: accuracy on the test images of each class, K numbers;
     - `confusion`: test images, a row for each true class and a column for each output: K x K, or wider
       where the model has more outputs than classes.
@@ -93,6 +93,38 @@ def extended(
         predictor(module, spec), dataset, lambda done, total: progress("predictions", done, total)
     )
     scores = scores_of(found, dataset, forget_class, seed, mia_limit)
+    return scores, deepen(
+        module,
+        spec,
+        dataset,
+        forget_class,
+        found,
+        scores,
+        seed=seed,
+        original_accuracy=scores.forget_test if original_accuracy is None else original_accuracy,
+        mia_limit=mia_limit,
+        progress=progress,
+    )
+
+
+def deepen(
+    module: nn.Module,
+    spec: ModelSpec,
+    dataset: Dataset,
+    forget_class: int,
+    found: Outputs,
+    scores: Scores,
+    *,
+    seed: int,
+    original_accuracy: float,
+    mia_limit: int = MIA_LIMIT,
+    progress: Told = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """What `deep_scores` gives, of logits and scores that are there already.
+
+    They may be an exported program's, while `module`, with the same weights, is what the probe looks into and
+    what relearns.
+    """
     train, test = dataset.train, dataset.test
     forgotten, forgotten_test = train.labels == forget_class, test.labels == forget_class
     forget = found.train[forgotten], train.labels[forgotten]
@@ -112,11 +144,11 @@ def extended(
         train.of_class(forget_class),
         test,
         forget_class,
-        original_accuracy=scores.forget_test if original_accuracy is None else original_accuracy,
+        original_accuracy=original_accuracy,
         seed=seed,
         progress=lambda done, total: progress("relearning", done, total),
     )
-    return scores, {
+    return {
         "forget_train": scores.ua,
         "forget_test": scores.forget_test,
         "attacks": {
@@ -129,6 +161,7 @@ def extended(
         "probe_overall": probe.overall,
         "probe_wrongly": probe.wrongly,
         "relearn_steps": again.steps,
+        "relearn_limit": LIMIT,
         "relearn_retain": again.retain_test,
         "per_class": list(scores.per_class),
         "confusion": confusion(found, dataset),

@@ -1,8 +1,8 @@
 """Is the class still there? A linear probe on the features in front of the last linear layer.
 
 After Alain and Bengio, Understanding intermediate layers using linear classifier probes, 2016,
-arXiv:1610.01644: a new linear classifier is trained on the frozen features. Where it finds the forgotten class,
-the model still tells that class from the others, whatever its own last layer says.
+arXiv:1610.01644: a new linear classifier is trained on the frozen features. Where it finds the forgotten
+class, the model still tells that class from the others, whatever its own last layer says.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How soon does the class come back? Training steps on 50 images of it until the old accuracy is near.
 
-The relearn time of Golatkar et al., Eternal Sunshine of the Spotless Net, CVPR 2020, arXiv:1911.04933, as a number
-of steps: few where the weights still hold the class.
+The relearn time of Golatkar et al., Eternal Sunshine of the Spotless Net, CVPR 2020, arXiv:1911.04933, as a
+number of steps: few where the weights still hold the class.
 """
 
 from __future__ import annotations

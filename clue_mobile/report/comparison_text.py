@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from clue_mobile.report import grid
 from clue_mobile.report.comparison import METRICS, ORIGINAL, RETRAIN, Comparison, Line, Stat
+from clue_mobile.report.grid import Table
 from clue_mobile.report.tables import NOT_KNOWN, number
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
 HEADINGS = ("Method", "Retain", *(heading for heading, _ in METRICS.values()))
 
@@ -22,33 +22,46 @@ WIDE = 150
 """Columns of a terminal on which the whole table fits."""
 
 
-def to_rich(comparison: Comparison, width: int) -> list[Table]:
+def to_rich(comparison: Comparison, width: int) -> list[RichTable]:
     """The table for a terminal of `width` columns: in two parts where it would not fit, the deviations below
     the means."""
+    whole = to_table(comparison)
     if width >= WIDE:
-        return [grid.to_rich(HEADINGS, _blocks(comparison), title(comparison))]
-    blocks = _blocks(comparison)
-    head, first, second = (0, 1), (2, 3, 4, 5, 6, 10, 11), (7, 8, 9)
+        return [whole.to_rich()]
+    parts = ((0, 1, 2, 3, 4, 5, 6, 10, 11), (0, 1, 7, 8, 9))
     return [
-        grid.to_rich(
-            [HEADINGS[place] for place in (*head, *part)],
-            [
-                replace(
-                    block, rows=[[row[p].replace(" ±", "\n±") for p in (*head, *part)] for row in block.rows]
-                )
-                for block in blocks
-            ],
-            title(comparison) if part is first else None,
-        )
-        for part in (first, second)
+        replace(
+            whole,
+            caption=whole.caption if part is parts[0] else "",
+            headings=[whole.headings[place] for place in part],
+            rows=[[row[place].replace(" ±", "\n±") for place in part] for row in whole.rows],
+        ).to_rich()
+        for part in parts
     ]
+
+
+def to_table(comparison: Comparison) -> Table:
+    """The table of which the other forms are made; the retrained model is stressed, blocks have titles."""
+    blocks = list(dict.fromkeys(line.block for line in comparison.lines))
+    lines = sorted(comparison.lines, key=lambda line: blocks.index(line.block))
+    return Table(
+        title(comparison),
+        HEADINGS,
+        [_cells(line) for line in lines],
+        stressed=frozenset(at for at, line in enumerate(lines) if line.method == RETRAIN),
+        sections={
+            at: line.block
+            for at, line in enumerate(lines)
+            if line.block and (not at or lines[at - 1].block != line.block)
+        },
+    )
 
 
 def to_markdown(found: Sequence[Comparison]) -> str:
     """All tables, each under its heading with what stands beside it, and the hyperparameters at the end."""
     parts = []
     for each in found:
-        parts.append(f"## {title(each)}\n\n{grid.to_markdown(HEADINGS, _blocks(each))}")
+        parts.append(f"## {title(each)}\n\n{to_table(each).to_markdown()}")
         parts.append("".join(f"- {line}\n" for line in beside(each)))
     settings = "".join(f"- {line}\n" for line in hyperparameters(found))
     return "\n".join([*parts, f"## Hyperparameters\n\n{settings}"])
@@ -56,7 +69,7 @@ def to_markdown(found: Sequence[Comparison]) -> str:
 
 def to_latex(found: Sequence[Comparison]) -> str:
     """All tables as LaTeX tabulars (booktabs), each under a comment that says what it is."""
-    return "\n".join(f"% {title(each)}\n{grid.to_latex(HEADINGS, _blocks(each))}" for each in found)
+    return "\n".join(f"% {title(each)}\n{to_table(each).to_latex()}" for each in found)
 
 
 def to_csv(found: Sequence[Comparison]) -> str:
@@ -129,20 +142,6 @@ def cell(stat: Stat | None, digits: int) -> str:
         return NOT_KNOWN
     spread = "" if stat.std is None else f" ± {number(stat.std, digits)}"
     return f"{'>' * stat.at_least}{number(stat.mean, digits)}{spread}"
-
-
-def _blocks(comparison: Comparison) -> list[grid.Block]:
-    lines: dict[str, list[Line]] = {}
-    for line in comparison.lines:
-        lines.setdefault(line.block, []).append(line)
-    return [
-        grid.Block(
-            [_cells(line) for line in own],
-            block,
-            frozenset(place for place, line in enumerate(own) if line.method == RETRAIN),
-        )
-        for block, own in lines.items()
-    ]
 
 
 def _cells(line: Line) -> list[str]:

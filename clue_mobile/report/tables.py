@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from clue_mobile.errors import ClueError
 from clue_mobile.evaluate import Scores
-from clue_mobile.report import grid
+from clue_mobile.report.grid import Table
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
 REFERENCE = "Retrain"
 """The row from which the gaps of the others are measured."""
@@ -30,14 +30,30 @@ class Row:
     peak_mib: float | None = None
 
 
-def to_rich(rows: Sequence[Row], *, title: str | None = None, reference: str = REFERENCE) -> Table:
+def to_rich(rows: Sequence[Row], *, title: str | None = None, reference: str = REFERENCE) -> RichTable:
     """Return the table for a terminal; the reference row is bold. Scores are in percent, gaps in points."""
-    return grid.to_rich(HEADINGS, [_block(rows, reference)], title)
+    return _table(rows, title or "", reference).to_rich()
 
 
 def to_markdown(rows: Sequence[Row], *, reference: str = REFERENCE) -> str:
     """Return the table in Markdown, ending with a newline. Scores are in percent, gaps in points."""
-    return grid.to_markdown(HEADINGS, [_block(rows, reference)])
+    return _table(rows, "", reference).to_markdown()
+
+
+def to_table(rows: Sequence[Row], *, caption: str, reference: str = REFERENCE) -> Table:
+    """Return the table for a report; the lowest gap is marked."""
+    gaps = {at: gap for at, gap in enumerate(_gaps(rows, reference)) if gap is not None}
+    lowest = min(gaps.values(), default=None)
+    column = HEADINGS.index("Avg. gap")
+    return Table(
+        caption,
+        HEADINGS,
+        _cells(rows, reference),
+        best=frozenset((at, column) for at, gap in gaps.items() if gap == lowest),
+        note="UA: accuracy on the forget set; RA: on the retain set; TA: on the test images of the other "
+        "classes; MIA: images of the forget set that a membership attack takes for never trained on; all in "
+        f"percent. Avg. gap: mean distance of these four from {reference}, in points.",
+    )
 
 
 def to_json(rows: Sequence[Row], *, reference: str = REFERENCE) -> dict[str, Any]:
@@ -70,9 +86,14 @@ def _gaps(rows: Sequence[Row], reference: str) -> list[float | None]:
     return [None if row.name == reference else row.scores.gap(found[0]) for row in rows]
 
 
-def _block(rows: Sequence[Row], reference: str) -> grid.Block:
+def _table(rows: Sequence[Row], caption: str, reference: str) -> Table:
+    stressed = frozenset(at for at, row in enumerate(rows) if row.name == reference)
+    return Table(caption, HEADINGS, _cells(rows, reference), stressed=stressed)
+
+
+def _cells(rows: Sequence[Row], reference: str) -> list[list[str]]:
     """Return the text of each row's cells."""
-    cells = [
+    return [
         [
             row.name,
             *(f"{value:.2f}" for value in (row.scores.ua, row.scores.ra, row.scores.ta, row.scores.mia)),
@@ -83,7 +104,6 @@ def _block(rows: Sequence[Row], reference: str) -> grid.Block:
         ]
         for row, gap in zip(rows, _gaps(rows, reference), strict=True)
     ]
-    return grid.Block(cells, bold=frozenset(n for n, row in enumerate(rows) if row.name == reference))
 
 
 def number(value: float | None, digits: int) -> str:
