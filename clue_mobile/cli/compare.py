@@ -183,10 +183,11 @@ def _dry_run(study: Study, dataset: Any, jobs: int, as_json: bool) -> None:
 
 def _labels(text: str, classes: tuple[str, ...]) -> tuple[int, ...]:
     words = list(classes) if text == "all" else [word.strip() for word in text.split(",")]
-    return tuple(dict.fromkeys(_label(word, classes) for word in words))
+    return tuple(dict.fromkeys(class_label(word, classes) for word in words))
 
 
-def _label(word: str, classes: tuple[str, ...]) -> int:
+def class_label(word: str, classes: tuple[str, ...]) -> int:
+    """The number of the class that a word names, by name or index. Raises ClueError listing them."""
     if word in classes:
         return classes.index(word)
     if word.isdecimal() and int(word) < len(classes):
@@ -203,5 +204,5 @@ def _retrained(pairs: list[str], classes: tuple[str, ...], labels: tuple[int, ..
             continue
         if not equals:
             raise ClueError(f"--retrained {pair}: with several classes write CLASS=PATH")
-        found[_label(name, classes)] = Path(path)
+        found[class_label(name, classes)] = Path(path)
     return found

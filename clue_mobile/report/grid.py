@@ -21,8 +21,8 @@ _LATEX = {
 class Table:
     """A table of text: `rows` are as long as `headings`, the first cell of each names the row.
 
-    best: (row, column) of the cells to mark. stressed: rows in bold, such as a reference. sections: titles, by
-    the row before which they stand. shades: how dark each cell's ground is, 0 to 1, for a matrix. note: a
+    best: (row, column) of the cells to mark. stressed: rows in bold, such as a reference. sections: titles,
+    by the row before which they stand. shades: how dark each cell's ground is, 0 to 1, for a matrix. note: a
     sentence below, such as what the columns mean. Raises ClueError for rows of another length.
     """
 

@@ -120,8 +120,8 @@ def plan(study: Study, dataset: Dataset) -> Plan:
         originals[seed] = study.folder / "weights" / f"original-{_name(spec, data, config)}.safetensors"
         training[originals[seed]] = config
     made = [path for path in dict.fromkeys(originals.values()) if path not in training or path.exists()]
-    hashes = {path: _sha256(path) for path in made}
-    given = {label: _sha256(path) for label, path in study.retrained.items()}
+    hashes = {path: file_identity(path) for path in made}
+    given = {label: file_identity(path) for label, path in study.retrained.items()}
     runs = [(name, *_configured(name, study)) for name in study.chosen]
     first, second, then = list[Cell](), list[Cell](), list[Cell]()
     for seed in study.seeds:
@@ -301,7 +301,7 @@ def _configured(name: str, study: Study) -> tuple[dict[str, Any], int, str]:
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ClueError(f"the batch of {name} must be a whole number of at least 1, not {batch!r}")
     found = dataclasses.asdict(methods.configure(method, fields))
-    code = _sha256(Path(method)) if method.endswith(".py") else ""
+    code = file_identity(Path(method)) if method.endswith(".py") else ""
     return json.loads(json.dumps(found)), batch, code
 
 
@@ -310,7 +310,8 @@ def _name(spec: ModelSpec, data: str, config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _sha256(path: Path) -> str:
+def file_identity(path: Path) -> str:
+    """The sha256 of a file. Raises ClueError where it cannot be read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
