@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from clue_mobile.spec import ModelSpec
 
 METHODS = {
+    "original": "clue_mobile.methods.original",
+    "retrain": "clue_mobile.methods.retrain",
+    "iu": "clue_mobile.methods.iu",
     "clue": "clue_mobile.methods.clue",
+    "fisher": "clue_mobile.methods.fisher",
+    "salun": "clue_mobile.methods.salun",
+    "logit_mask": "clue_mobile.methods.logit_mask",
 }
 """In the order in which tables show them."""
 
