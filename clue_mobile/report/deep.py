@@ -12,12 +12,12 @@ HEADINGS = (
     "Relearn", "Others then",
 )  # fmt: skip
 NOTE = (
-    "All in percent but Relearn (steps). Forget train, Forget test: accuracy on the class. Conf. SVC, "
-    "Entr. SVC: forget images that a membership attack takes for never trained on. Loss AUC: forget set against test "
-    "images of the class, 50 is no trace. Energy AUROC: forget images above retain images. Probe: test "
+    "All in percent but Relearn (steps). Forget train, Forget test: accuracy on the class. Conf. SVC, Entr. "
+    "SVC: forget images that a membership attack takes for never trained on. Loss AUC: forget set against "
+    "test images of the class, 50 is no trace. Energy AUROC: forget images above retain images. Probe: test "
     "images of the class that a linear probe on the penultimate features finds. Relearn: training steps on "
-    "50 images of the class until 90 % of the original's accuracy on it is back. Others then: the accuracy on "
-    "the other classes at that point."
+    "50 images of the class until 90 % of the original's accuracy on it is back. Others then: the accuracy "
+    "on the other classes at that point."
 )
 Deep = Mapping[str, Mapping[str, Any]]
 """What `deep_scores` returned, by the name of the row."""
