@@ -101,7 +101,7 @@ def command(
         return
     from clue_mobile import models
     from clue_mobile.study import compare, defaults
-    from clue_mobile.study.cell import Setting
+    from clue_mobile.study.tasks import Setting
 
     if cell_seconds is not None and not cell_seconds > 0:
         raise ClueError(f"--cell-seconds must be above 0, not {cell_seconds}")

@@ -71,7 +71,7 @@ def command(
     """See HELP. Exit code 1 where no trial of some method ended well."""
     from clue_mobile import models
     from clue_mobile.study import compare, defaults, tune
-    from clue_mobile.study.cell import Setting
+    from clue_mobile.study.tasks import Setting
 
     if not trial_seconds > 0:
         raise ClueError(f"--trial-seconds must be above 0, not {trial_seconds}")

@@ -32,6 +32,11 @@ METHODS = {
 }
 """In the order in which tables show them."""
 
+BLOCKS = {
+    "sisa": "clue_mobile.methods.sisa",
+}
+"""Those with an original model of their own, and so a block of their own in a table; no `unlearn`."""
+
 
 class Samples(NamedTuple):
     """Images uint8 [N, H, W, C] and their class indices int64 [N]."""
@@ -84,9 +89,10 @@ def get(name: str) -> Method:
     """The method called `name`, or of your own file, path/name.py; raises ClueError listing the choices."""
     if name.endswith(".py"):
         return _own(Path(name))
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    return cast(Method, importlib.import_module(METHODS[name]))
+    known = {**METHODS, **BLOCKS}
+    if name not in known:
+        raise unknown("method", name, known)
+    return cast(Method, importlib.import_module(known[name]))
 
 
 def _own(path: Path) -> Method:

@@ -18,6 +18,9 @@ from clue_mobile.evaluate import Scores
 Row = Mapping[str, Any]
 """A line of results.jsonl, see docs/compare.md."""
 
+References = Mapping[tuple[str, int], Scores]
+"""The mean scores of the retrained models, by block and class."""
+
 ORIGINAL, RETRAIN = "original", "retrain"
 
 METRICS = {
@@ -97,21 +100,28 @@ def comparisons(rows: Sequence[Row]) -> list[Comparison]:
     """
     if not rows:
         raise ClueError("there are no results yet: run the comparison without --report-only first")
+    rows = [part for row in rows for part in _parts(row)]
     labels = sorted({row["forget_class"] for row in rows})
-    references = {label: _reference(rows, label) for label in labels}
+    references = _references(rows)
     groups = [[label] for label in labels] + ([labels] if len(labels) > 1 else [])
-    return [_comparison(rows, group, references, len(groups)) for group in groups]
+    return [_comparison(rows, group, references) for group in groups]
 
 
-def _comparison(
-    rows: Sequence[Row], labels: Sequence[int], references: Mapping[int, Scores | None], groups: int
-) -> Comparison:
+def _parts(row: Row) -> list[Row]:
+    """The row and, before it, those of an original and a reference that are its method's own."""
+    others = [
+        {**row, "title": name.title(), **part, "method": name} for name, part in row.get("others", {}).items()
+    ]
+    return [*others, row]
+
+
+def _comparison(rows: Sequence[Row], labels: Sequence[int], references: References) -> Comparison:
     chosen = [row for row in rows if row["forget_class"] in labels]
     names = {row["forget_class"]: row["class_name"] for row in chosen}
-    by_method: dict[tuple[str, str], list[Row]] = {}
+    by_method: dict[tuple[str, str, str], list[Row]] = {}
     for row in chosen:
-        by_method.setdefault((row["method"], row["variant"]), []).append(row)
-    originals = _done(by_method.get((ORIGINAL, ""), []))
+        by_method.setdefault((row.get("block", ""), row["method"], row["variant"]), []).append(row)
+    originals = _done(by_method.get(("", ORIGINAL, ""), []))
     return Comparison(
         chosen[0]["model"],
         chosen[0]["source_of_data"],
@@ -125,7 +135,7 @@ def _comparison(
     )
 
 
-def _line(rows: Sequence[Row], references: Mapping[int, Scores | None]) -> Line:
+def _line(rows: Sequence[Row], references: References) -> Line:
     first, done = rows[0], _done(rows)
     stats = {name: _stat(done, _reader(name, references)) for name in METRICS}
     if stats["relearn_steps"] is not None:
@@ -149,13 +159,13 @@ def _line(rows: Sequence[Row], references: Mapping[int, Scores | None]) -> Line:
     )
 
 
-def _reader(name: str, references: Mapping[int, Scores | None]) -> Callable[[Row], float | None]:
+def _reader(name: str, references: References) -> Callable[[Row], float | None]:
     """How to read the metric `name` off a row; None where the row has none."""
 
     def read(row: Row) -> float | None:
         deep = row.get("deep") or {}
         if name == "gap":
-            reference = references[row["forget_class"]]
+            reference = references.get((row.get("block", ""), row["forget_class"]))
             return None if reference is None or row["method"] == RETRAIN else scores_of(row).gap(reference)
         if name == "relearn_steps" and deep:
             return float(deep["relearn_limit"] if deep[name] is None else deep[name])
@@ -183,12 +193,20 @@ def scores_of(row: Row) -> Scores:
     return Scores(**{**values, "per_class": tuple(values["per_class"])})
 
 
-def _reference(rows: Iterable[Row], label: int) -> Scores | None:
-    found = [scores_of(r) for r in _done(rows) if r["method"] == RETRAIN and r["forget_class"] == label]
-    if not found:
-        return None
-    means = [statistics.fmean(getattr(s, name) for s in found) for name in ("ua", "ra", "ta", "mia")]
-    return Scores(*means, forget_test=math.nan, per_class=())
+def _references(rows: Iterable[Row]) -> References:
+    found: dict[tuple[str, int], list[Scores]] = {}
+    for row in _done(rows):
+        if row["method"] == RETRAIN:
+            found.setdefault((row.get("block", ""), row["forget_class"]), []).append(scores_of(row))
+    names = ("ua", "ra", "ta", "mia")
+    return {
+        place: Scores(
+            *(statistics.fmean(getattr(s, name) for s in of_class) for name in names),
+            forget_test=math.nan,
+            per_class=(),
+        )
+        for place, of_class in found.items()
+    }
 
 
 def _done(rows: Iterable[Row]) -> list[Row]:

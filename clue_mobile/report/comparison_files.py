@@ -33,5 +33,7 @@ def write(folder: Path, found: Sequence[Comparison], classes: Sequence[str]) -> 
         written.append(plots.gaps_picture(folder / "gaps.png", whole, title))
     if any(line.runs for line in whole.lines):
         written.append(plots.scatter_picture(folder / "scatter.png", whole, title))
-        written.append(plots.classes_picture(folder / "classes.png", whole, classes, title))
+        written.append(
+            plots.classes_picture(folder / "classes.png", [c for c in found if c.class_name], classes)
+        )
     return written

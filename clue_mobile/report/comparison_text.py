@@ -28,7 +28,7 @@ def to_rich(comparison: Comparison, width: int) -> list[RichTable]:
     whole = to_table(comparison)
     if width >= WIDE:
         return [whole.to_rich()]
-    parts = ((0, 1, 2, 3, 4, 5, 6, 10, 11), (0, 1, 7, 8, 9))
+    parts = ((0, 1, 2, 3, 4, 5, 6), (0, 7, 8, 9, 10, 11))
     return [
         replace(
             whole,
@@ -117,7 +117,7 @@ def beside(comparison: Comparison) -> list[str]:
             share = Stat(100 * line.density.mean, None, line.density.runs)
             said.append(f"{line.name}: the mask holds {cell(share, 2)} % of the weights")
     for line in comparison.lines:
-        if line.retain and line.method != RETRAIN:
+        if line.retain and line.method not in (ORIGINAL, RETRAIN):
             said.append(f"{line.name} needs retain data: {line.retain}")
     for line in comparison.lines:
         for reason in dict.fromkeys(line.reasons):

@@ -85,30 +85,33 @@ def scatter_picture(path: Path, comparison: Comparison, title: str) -> Path:
     return path
 
 
-def classes_picture(path: Path, comparison: Comparison, classes: Sequence[str], title: str) -> Path:
-    """The accuracy on the test images of each class, methods as rows; forgotten classes are coloured."""
-    shown = [line for line in comparison.lines if line.per_class]
-    if not shown:
+def classes_picture(path: Path, found: Sequence[Comparison], classes: Sequence[str]) -> Path:
+    """The accuracy on the test images of each class, methods as rows; a panel for each comparison, the
+    forgotten class coloured. Raises ClueError where no run has finished."""
+    panels = [(each, [line for line in each.lines if line.per_class]) for each in found]
+    panels = [(each, lines) for each, lines in panels if lines]
+    if not panels:
         raise ClueError("no run has finished, so there is no accuracy to draw")
-    values = np.array([line.per_class for line in shown])
-    with drawn(path, (2.4 + 0.62 * len(classes), 1.6 + 0.36 * len(shown))) as figure:
-        axes = figure.add_subplot()
-        image = axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
-        for row, column in np.ndindex(values.shape):
-            value = values[row, column]
-            axes.text(
-                column, row, f"{value:.0f}", ha="center", va="center", fontsize=8,
-                color="white" if value < 55 else INK,
-            )  # fmt: skip
-        axes.set_xticks(range(len(classes)), classes, rotation=45 if max(map(len, classes)) > 3 else 0)
-        axes.set_yticks(range(len(shown)), [line.name for line in shown])
-        axes.tick_params(colors=INK, length=0)
-        for label, name in zip(axes.get_xticklabels(), classes, strict=True):
-            if name in comparison.forgotten:
-                label.set_color(FORGET)
-                label.set_fontweight("bold")
-        figure.colorbar(image, ax=axes, label="accuracy on test images (%)")
-        axes.set_title(title, loc="left", fontsize=11, color=INK)
+    heights = [1.1 + 0.34 * len(lines) for _, lines in panels]
+    with drawn(path, (2.8 + 0.62 * len(classes), 0.4 + sum(heights))) as figure:
+        every = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, (each, lines) in zip(every, panels, strict=True):
+            values = np.array([line.per_class for line in lines])
+            image = axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+            for row, column in np.ndindex(values.shape):
+                axes.text(
+                    column, row, f"{values[row, column]:.0f}", ha="center", va="center", fontsize=8,
+                    color="white" if values[row, column] < 55 else INK,
+                )  # fmt: skip
+            axes.set_xticks(range(len(classes)), classes, rotation=45 if max(map(len, classes)) > 3 else 0)
+            axes.set_yticks(range(len(lines)), [line.name for line in lines])
+            axes.tick_params(colors=INK, length=0)
+            for label, name in zip(axes.get_xticklabels(), classes, strict=True):
+                if name in each.forgotten:
+                    label.set_color(FORGET)
+                    label.set_fontweight("bold")
+            axes.set_title(f"forgetting {each.class_name}", loc="left", fontsize=11, color=INK)
+        figure.colorbar(image, ax=every.tolist(), label="accuracy on test images (%)")
     return path
 
 

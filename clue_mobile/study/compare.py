@@ -17,10 +17,10 @@ from clue_mobile.data import Dataset
 from clue_mobile.errors import ClueError, unknown
 from clue_mobile.spec import ModelSpec
 from clue_mobile.study import executors
-from clue_mobile.study.cell import ORIGINAL, RETRAIN, Cell, Setting, Task, data_identity
 from clue_mobile.study.defaults import fields_of
 from clue_mobile.study.demo import TRAINING
 from clue_mobile.study.results import Results
+from clue_mobile.study.tasks import ORIGINAL, RETRAIN, Cell, Setting, Task, data_identity
 from clue_mobile.training import TrainConfig
 
 Row = dict[str, Any]
@@ -28,7 +28,7 @@ Told = Callable[[int, int, str], None]
 NO_WEIGHTS = "-"
 """Of a cell that starts from no weights."""
 
-REFERENCES = {ORIGINAL: "Original", RETRAIN: "Retrain"}
+REFERENCES = (ORIGINAL, RETRAIN)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def choose(text: str, hyperparameters: Mapping[str, Any]) -> tuple[str, ...]:
     A method may be one's own file, and METHOD:VARIANT one of `hyperparameters`. Raises ClueError for others.
     """
     variants = [name for name in hyperparameters if ":" in name]
-    known = [name for name in methods.METHODS if name not in REFERENCES]
+    known = [name for name in (*methods.METHODS, *methods.BLOCKS) if name not in REFERENCES]
     words = [*known, *variants] if text == "all" else [word.strip() for word in text.split(",")]
     for word in words:
         if word not in (*known, *variants, *REFERENCES) and not word.endswith(".py"):
@@ -164,7 +164,7 @@ def run(
 
 def ordered(rows: Sequence[Row]) -> list[Row]:
     """The rows in the order of tables: as METHODS has them, the references first; others at the end."""
-    order = {name: place for place, name in enumerate((*REFERENCES, *methods.METHODS))}
+    order = {name: place for place, name in enumerate((*REFERENCES, *methods.METHODS, *methods.BLOCKS))}
     last = len(order)
     return sorted(rows, key=lambda r: (order.get(r["method"], last), r["method"], r["variant"], r["seed"]))
 
@@ -256,11 +256,8 @@ def _accuracy(before: Mapping[tuple[int, str], Row], cell: Cell, todo: Plan) -> 
 
 def _row(cell: Cell, study: Study, outcome: Mapping[str, Any]) -> Row:
     """The line of the file: what the cell is, what its method says of itself, and what came of it."""
-    if cell.method in REFERENCES:
-        about = {"title": REFERENCES[cell.method], "source": "", "retain": _RETAIN[cell.method]}
-    else:
-        method = methods.get(cell.method)
-        about = {"title": method.TITLE, "source": method.SOURCE, "retain": method.RETAIN}
+    method = methods.get(cell.method)
+    about = {"title": method.TITLE, "source": method.SOURCE, "retain": method.RETAIN}
     return {
         "key": cell.key,
         **dataclasses.asdict(cell),
@@ -275,9 +272,6 @@ def _row(cell: Cell, study: Study, outcome: Mapping[str, Any]) -> Row:
         "machine": platform.machine(),
         "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-
-_RETAIN = {ORIGINAL: "", RETRAIN: "all training images of the other classes"}
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -296,6 +290,8 @@ def _configured(name: str, study: Study) -> tuple[dict[str, Any], int, str]:
     method = name.partition(":")[0]
     fields = fields_of(name, study.hyperparameters)
     config = methods.get(method).Config
+    if method in methods.BLOCKS:  # what trains its own original trains it as the others are
+        fields = {**training_of(study.setting.spec, study.training), **fields}
     takes_batch = any(each.name == "batch" for each in dataclasses.fields(config))
     batch = study.batch if takes_batch else fields.pop("batch", study.batch)
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:

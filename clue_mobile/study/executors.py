@@ -19,8 +19,8 @@ from typing import Any, Protocol
 from clue_mobile.data import Dataset
 from clue_mobile.errors import ClueError
 from clue_mobile.models.weights import write_atomic
-from clue_mobile.study.cell import Setting, Task
 from clue_mobile.study.server import LATE, answered
+from clue_mobile.study.tasks import Setting, Task
 
 Outcome = dict[str, Any]
 """{"row": ...} of a task that was done; {"reason": ...} of one that was not, with "late": True where it ran

@@ -23,7 +23,8 @@ from typing import Any, NoReturn
 
 from clue_mobile.data import Dataset
 from clue_mobile.errors import ClueError
-from clue_mobile.study.cell import Setting, Task, run
+from clue_mobile.study.cell import run
+from clue_mobile.study.tasks import Setting, Task
 
 LATE = "it ran past its time limit"
 FORKS = sys.platform == "linux"

@@ -24,8 +24,8 @@ from clue_mobile.data import Dataset
 from clue_mobile.errors import ClueError
 from clue_mobile.models.weights import write_atomic
 from clue_mobile.study import executors, spaces
-from clue_mobile.study.cell import ORIGINAL, Cell, Setting, Task, data_identity, without_test
 from clue_mobile.study.compare import file_identity
+from clue_mobile.study.tasks import ORIGINAL, Cell, Setting, Task, data_identity, without_test
 
 if TYPE_CHECKING:
     import optuna
