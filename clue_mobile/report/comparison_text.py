@@ -18,15 +18,13 @@ if TYPE_CHECKING:
 
 HEADINGS = ("Method", "Retain", *(heading for heading, _ in METRICS.values()))
 
-WIDE = 150
-"""Columns of a terminal on which the whole table fits."""
-
 
 def to_rich(comparison: Comparison, width: int) -> list[RichTable]:
     """The table for a terminal of `width` columns: in two parts where it would not fit, the deviations below
     the means."""
     whole = to_table(comparison)
-    if width >= WIDE:
+    columns = zip(whole.headings, *whole.rows, strict=True)
+    if sum(2 + max(map(len, column)) for column in columns) <= width:
         return [whole.to_rich()]
     parts = ((0, 1, 2, 3, 4, 5, 6), (0, 7, 8, 9, 10, 11))
     return [
