@@ -23,7 +23,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clue_mobile.lowering": {"errors"},
     "clue_mobile.models": {"errors", "spec"},
     "clue_mobile.flat": {"errors", "spec", "plan"},
-    "clue_mobile.methods": {"errors", "spec", "plan", "flat", "lowering", "pi_runtime"},
+    "clue_mobile.methods": {
+        "errors", "spec", "plan", "flat", "lowering", "models", "training", "pi_runtime",
+    },
     "clue_mobile.programs": {"errors", "plan", "flat", "lowering", "methods"},
     "clue_mobile.data": {"errors"},
     "clue_mobile.training": {"errors", "spec", "models"},

@@ -175,10 +175,15 @@ def execute(runtime: str, path: Path, program: Program, given: dict[str, torch.T
     return [torch.from_numpy(outputs[port.name]) for port in program.outputs]
 
 
-if __name__ == "__main__":
+def answer(name: str, runtime: str, size: str) -> str:
+    """The cell's row as a line of JSON, a refusal too."""
     torch.set_num_threads(1)
     try:
-        row = run(*sys.argv[1:4])
+        row = run(name, runtime, size)
     except ClueError as error:
         row = {"status": "refused", "reason": str(error)}
-    print("\n" + json.dumps(row))
+    return json.dumps(row)
+
+
+if __name__ == "__main__":
+    print("\n" + answer(*sys.argv[1:4]))

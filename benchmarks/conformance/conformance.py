@@ -1,6 +1,7 @@
 """Which models export to which runtimes, and how far the results are from eager PyTorch.
 
 python benchmarks/conformance/conformance.py run [--runtime onnx ...] [--model '*resnet*'] [--again STATUS]
+    [--jobs 2]
 python benchmarks/conformance/conformance.py table
 
 `run` takes up where it stopped: each cell is one line of results.jsonl, added as soon as it is known, and a
@@ -14,11 +15,13 @@ import argparse
 import collections
 import fnmatch
 import json
+import multiprocessing
+import multiprocessing.context
 import os
 import re
-import subprocess
-import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -59,44 +62,51 @@ def reason(problems: str) -> str:
     return (errors or lines)[-1][:400]
 
 
+def processes() -> multiprocessing.context.ForkServerContext:
+    """Where the processes of cells come from: forks of one that has imported the libraries already, which
+    would else take longer than a small cell."""
+    os.environ.update(PYTHONPATH=f"{ROOT}{os.pathsep}{HERE}", OMP_NUM_THREADS="1")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cell", "timm", *(f"exporters.{runtime}" for runtime in RUNTIMES)])
+    return context
+
+
+def work(chosen: Cell, out: Path, problems: Path) -> None:
+    """What such a process does: the row and the error output of a cell go to files."""
+    with problems.open("w") as said:
+        os.dup2(said.fileno(), 2)
+        import cell  # not at the top: the table needs no torch
+
+        out.write_text(cell.answer(*chosen), encoding="utf-8")
+
+
 def run_cell(cell: Cell) -> dict[str, Any]:
     """Run one cell; a row with status ok, differs, refused, failed, timeout or memory."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    began = time.monotonic()
-    with subprocess.Popen(
-        [sys.executable, str(HERE / "cell.py"), *cell],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=environment,
-    ) as process:
-        peak, stopped, out, problems = 0, "", "", ""
-        while True:
-            try:
-                out, problems = process.communicate(timeout=1)
-                break
-            except subprocess.TimeoutExpired:
-                peak = max(peak, peak_bytes(process.pid))
-                if peak > GIBIBYTES * 2**30:
-                    stopped = "memory"
-                elif time.monotonic() - began > SECONDS:
-                    stopped = "timeout"
-                if stopped:
-                    process.kill()
-                    out, problems = process.communicate()
-                    break
-    row: dict[str, Any] = {"model": cell[0], "runtime": cell[1], "size": cell[2]}
-    try:
-        row |= json.loads(out.strip().splitlines()[-1]) if not stopped else {"status": stopped}
-    except (IndexError, ValueError):
-        row |= {"status": "failed", "reason": reason(problems) or f"exit code {process.returncode}"}
-    row |= {"wall_s": round(time.monotonic() - began, 1), "peak_mib": round(peak / 2**20)}
-    return row
+    began, peak, stopped = time.monotonic(), 0, ""
+    with tempfile.TemporaryDirectory() as folder:
+        out, problems = Path(folder) / "row", Path(folder) / "problems"
+        process = processes().Process(target=work, args=(cell, out, problems))
+        process.start()
+        while process.is_alive():
+            process.join(1)
+            peak = max(peak, peak_bytes(process.pid or 0))
+            if peak > GIBIBYTES * 2**30:
+                stopped = "memory"
+            elif time.monotonic() - began > SECONDS:
+                stopped = "timeout"
+            if stopped:
+                process.kill()
+        row: dict[str, Any] = {"model": cell[0], "runtime": cell[1], "size": cell[2]}
+        try:
+            row |= json.loads(out.read_text(encoding="utf-8")) if not stopped else {"status": stopped}
+        except (OSError, ValueError):
+            said = problems.read_text(encoding="utf-8", errors="replace") if problems.is_file() else ""
+            row |= {"status": "failed", "reason": reason(said) or f"exit code {process.exitcode}"}
+    return row | {"wall_s": round(time.monotonic() - began, 1), "peak_mib": round(peak / 2**20)}
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run the cells that are chosen and not known, the cheapest runtimes first."""
+    """Run the cells that are chosen and not known, the cheapest runtimes first, several at once."""
     rows = known()
     chosen = [
         cell
@@ -104,16 +114,20 @@ def run(options: argparse.Namespace) -> None:
         if fnmatch.fnmatch(cell[0], options.model or "*")
         and (cell not in rows or rows[cell]["status"] in (options.again or ()))
     ]
-    for number, cell in enumerate(chosen, 1):
-        row = run_cell(cell)
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        told = row.get("reason") or f"{row.get('error', float('nan')):.1e}"
-        print(
-            f"{number}/{len(chosen)} {' '.join(cell)}: {row['status']} {told} {row['wall_s']} s", flush=True
-        )
+    pool = ThreadPoolExecutor(options.jobs)
+    try:
+        running = {pool.submit(run_cell, cell): cell for cell in chosen}
+        for number, done in enumerate(as_completed(running), 1):
+            row = done.result()
+            with RESULTS.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            told = row.get("reason") or f"{row.get('error', float('nan')):.1e}"
+            name = " ".join(running[done])
+            print(f"{number}/{len(chosen)} {name}: {row['status']} {told} {row['wall_s']} s", flush=True)
+    finally:  # also after Ctrl-C: what is not running does not start
+        pool.shutdown(cancel_futures=True)
 
 
 def shown(row: dict[str, Any] | None) -> str:
@@ -175,6 +189,7 @@ def main() -> None:
     runner = commands.add_parser("run", help="run the cells that have no result yet")
     runner.add_argument("--runtime", action="append", choices=RUNTIMES)
     runner.add_argument("--model", help="a shell-style pattern such as 'timm:*'")
+    runner.add_argument("--jobs", type=int, default=1, help="cells at once, one thread each")
     runner.add_argument("--again", action="append", help="run cells with this status again, such as failed")
     commands.add_parser("table", help="write docs/conformance.md")
     options = parser.parse_args()

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clue_mobile.errors import ClueError, unknown
+from clue_mobile.errors import ClueError
 
 BundleArgument = Annotated[Path, typer.Argument(help="The bundle folder, NAME.clue.", show_default=False)]
 DataOption = Annotated[
@@ -114,15 +114,6 @@ def scalars(pairs: list[str]) -> dict[str, float]:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ClueError(f"{name} must be a number, not {value!r}")
     return found
-
-
-def class_index(classes: tuple[str, ...], name: str) -> int:
-    """The index of a class given by name or by index. Raises ClueError listing the choices."""
-    if name in classes:
-        return classes.index(name)
-    if name.isdecimal() and int(name) < len(classes):
-        return int(name)
-    raise unknown("class", name, classes)
 
 
 def load_data(source: str, bundle: Any, validation: int | None, quiet: bool) -> Any:

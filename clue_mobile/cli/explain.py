@@ -12,11 +12,11 @@ from clue_mobile.cli.common import (
     ForgetOption,
     JsonOption,
     ValidationOption,
-    class_index,
     console,
     load_data,
     print_json,
 )
+from clue_mobile.cli.compare import class_label
 from clue_mobile.errors import ClueError, unknown
 
 HELP = (
@@ -73,7 +73,7 @@ def command(
     if out.suffix.lower() != ".png":
         raise ClueError(f"--out must end in .png, not {out.name!r}")
     first, second, spec = _models(bundle, store, model, before, after, card)
-    label = class_index(spec.classes, forget)
+    label = class_label(forget, spec.classes)
     dataset = load_data(data, spec, validation, as_json)
     told = explain_forgetting(
         out,

@@ -10,20 +10,13 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from clue_mobile.cli.common import (
-    DataOption,
-    JsonOption,
-    ValidationOption,
-    bar,
-    class_index,
-    note,
-    print_json,
-)
+from clue_mobile.cli.common import DataOption, JsonOption, ValidationOption, bar, note, print_json
 from clue_mobile.errors import ClueError, unknown
 
 HELP = (
     "Train a built-in model: one-cycle SGD, resumable after each epoch.\n\n"
-    "--exclude trains the reference of unlearning, the model that never saw the class.\n\n"
+    "--exclude trains the reference of unlearning, the model that never saw the class. --weights goes on "
+    "from trained weights, with a schedule of its own.\n\n"
     "Example: clue-mobile train --model digits_cnn --data digits --epochs 30 --augment none --out "
     "digits.safetensors"
 )
@@ -39,6 +32,12 @@ def command(
     weight_decay: Annotated[float, typer.Option()] = 5e-4,
     augment: Annotated[str, typer.Option(help="crop_flip or none.")] = "crop_flip",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from these weights, .safetensors or .pt/.pth. [default: random]", show_default=False
+        ),
+    ] = None,
     exclude: Annotated[
         str | None, typer.Option(help="Leave this class out of training.", show_default=False)
     ] = None,
@@ -61,7 +60,7 @@ def command(
     if not out.parent.is_dir():
         raise ClueError(f"the folder {out.parent} does not exist: make it first")
     spec = models.resolve_spec(model)
-    left_out = None if exclude is None else class_index(spec.classes, exclude)
+    left_out = _label(spec.classes, exclude)
     config = training.TrainConfig(
         epochs=epochs,
         lr=lr,
@@ -80,7 +79,7 @@ def command(
             validation_per_class=validation,
             progress=lambda done, total: tell(done, total, ""),
         )
-    module = models.load(spec, None, seed=seed)
+    module = models.load(spec, weights, seed=seed)
     checkpoint = out.with_name(out.name + ".checkpoint")
     began = time.monotonic()
     with bar("train", as_json) as tell:
@@ -117,3 +116,13 @@ def command(
             f"{out}: {' '.join(f'{k} {v:.4g}' for k, v in history[-1].items() if isinstance(v, float))}, "
             f"{result['seconds']} s"
         )
+
+
+def _label(classes: tuple[str, ...], name: str | None) -> int | None:
+    if name is None:
+        return None
+    if name in classes:
+        return classes.index(name)
+    if name.isdecimal() and int(name) < len(classes):
+        return int(name)
+    raise unknown("class", name, classes)

@@ -104,5 +104,5 @@ def _watched(module: nn.Module, found: list[Tensor], grids: list[tuple[int, int]
     finally:
         for handle in handles:
             handle.remove()
-        for layer in fused:
-            layer.fused_attn = True
+        for attention in fused:
+            attention.fused_attn = True

@@ -8,9 +8,9 @@ as programs and a plan.
 from __future__ import annotations
 
 import dataclasses
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from clue_mobile import plan
 from clue_mobile.errors import ClueError
-from clue_mobile.flat import BatchNorm, FlatModel
-from clue_mobile.lowering.optimizer import sgd
+from clue_mobile.flat import FlatModel
 from clue_mobile.methods import Samples, Watch
-from clue_mobile.methods.batches import Batches
-from clue_mobile.plan import Loss, Port, Program, Random, Recipe, Value
+from clue_mobile.methods.config import ANY, COUNT, POSITIVE, DescentConfig, is_number
+from clue_mobile.methods.descent import ZEROS, Descent, Objective, Steps, following
+from clue_mobile.plan import Port, Program, Random, Recipe, Value
 from clue_mobile.spec import ModelSpec
 
 TITLE = "CLUE"
@@ -36,25 +36,19 @@ NOISE, SIGMA = 16, 17  # random streams
 
 
 @dataclass(frozen=True)
-class Config:
-    """Hyperparameters of CLUE.
+class Config(DescentConfig):
+    """Hyperparameters of CLUE, besides those of its steps.
 
-    epochs: at most this many passes. lr, momentum: SGD, constant lr, no weight decay. tau: absolute threshold
-    of the saliency
-    |w * dL/dw|, for the mean cross-entropy gradient of `saliency_batch` samples. temperature: "norm" (the
-    sample's ||logits||, the authors' code) or a number (the slides). kl: "student_teacher" (the code) or
-    "teacher_student" (the slides). sigma_low, sigma_high: standard deviation of the teacher's input noise, in
-    units of pixels in [0, 1]. augment: "crop_flip" (the authors' loaders) or "none". batch_norm: "batch"
-    (batch statistics, running ones updated: the code), "batch_keep_running" or "frozen". stop_accuracy,
-    stop_every: leave once the forget accuracy, in percent, measured every so many steps on at most 256 of the
-    images, is at most this; stop_every 0 never stops early. verify_accuracy: a request whose forget accuracy
-    stays above this fails.
+    tau: absolute threshold of the saliency |w * dL/dw|, for the mean cross-entropy gradient of
+    `saliency_batch` samples. temperature: "norm" (the sample's ||logits||, the authors' code) or a number
+    (the slides). kl: "student_teacher" (the code) or "teacher_student" (the slides). sigma_low, sigma_high:
+    standard deviation of the teacher's input noise, in units of pixels in [0, 1]. augment "crop_flip" and
+    batch_norm "batch" are the authors'; the other defaults are a cautious start.
     """
 
     epochs: int = 2
     lr: float = 3e-4
     tau: float = 3e-3
-    momentum: float = 0.9
     energy_weight: float = 1.0
     kl_weight: float = 1.0
     temperature: Literal["norm"] | float = "norm"
@@ -63,49 +57,23 @@ class Config:
     sigma_high: float = 1.0
     saliency_batch: int = 256
     augment: Literal["crop_flip", "none"] = "none"
-    batch_norm: BatchNorm = "batch"
-    stop_accuracy: float = 0.0
-    stop_every: int = 0
-    verify_accuracy: float = 50.0
+
+    LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {
+        **DescentConfig.LIMITS,
+        "saliency_batch": COUNT,
+        "tau": POSITIVE,
+        "energy_weight": ANY,
+        "kl_weight": ANY,
+        "sigma_low": POSITIVE,
+        "sigma_high": POSITIVE,
+    }
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("kl", ("student_teacher", "teacher_student")),
-            ("augment", ("crop_flip", "none")),
-            ("batch_norm", ("batch", "batch_keep_running", "frozen")),
-        ):
-            if getattr(self, name) not in choices:
-                raise ClueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
-        if self.temperature != "norm" and not (_is_number(self.temperature) and self.temperature > 0):
+        super().__post_init__()
+        if self.temperature != "norm" and not (is_number(self.temperature) and self.temperature > 0):
             raise ClueError(f'temperature must be "norm" or a number above 0, not {self.temperature!r}')
-        for name, low, high in (
-            ("epochs", 1, math.inf),
-            ("saliency_batch", 1, math.inf),
-            ("stop_every", 0, math.inf),
-            ("lr", 0, math.inf),
-            ("tau", 0, math.inf),
-            ("momentum", 0, 1),
-            ("energy_weight", -math.inf, math.inf),
-            ("kl_weight", -math.inf, math.inf),
-            ("sigma_low", 0, math.inf),
-            ("sigma_high", 0, math.inf),
-            ("stop_accuracy", -math.inf, math.inf),
-            ("verify_accuracy", 0, 100),
-        ):
-            value = getattr(self, name)
-            if not _is_number(value):
-                raise ClueError(f"{name} must be a finite number, not {value!r}")
-            if name in ("epochs", "saliency_batch", "stop_every") and not isinstance(value, int):
-                raise ClueError(f"{name} must be a whole number, not {value}")
-            if not low <= value <= high:
-                limit = f"at least {low}" if value < low else f"at most {high}"
-                raise ClueError(f"{name} must be {limit}, not {value}")
         if self.sigma_high < self.sigma_low:
             raise ClueError(f"sigma_high ({self.sigma_high}) must not be below sigma_low ({self.sigma_low})")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 # the method
@@ -155,6 +123,16 @@ def cross_entropy_sum(logits: Tensor, onehot: Tensor) -> Tensor:
     return -(onehot * F.log_softmax(logits, 1)).sum()
 
 
+def objective(config: Config) -> Objective:
+    """`losses` as the steps minimise it; the teacher's logits are its target, where the KL weighs."""
+
+    def fn(logits: Tensor, *teacher: Tensor) -> tuple[Tensor, ...]:
+        energy, kl, loss = losses(logits, teacher[0] if teacher else None, config)
+        return loss, energy.detach(), kl.detach()
+
+    return Objective(fn, ("energy", "kl"))
+
+
 # eager
 
 
@@ -176,55 +154,35 @@ def unlearn(
     `watch(model, values, row)` sees every step and may end the run by returning True; the values have the
     plan's names.
     """
-    model, log = FlatModel(module, spec), []
-    state = model.pack()
-    momentum = torch.zeros_like(state["params"])
-    data = Batches(images, labels, spec.num_classes, seed, config.augment)
-    probe = np.arange(min(256, len(images))) * len(images) // min(256, len(images))
+    run = Descent(module, spec, images, labels, config, seed=seed, batch=batch, watch=watch)
+    model, data = run.model, run.data
     for epoch in range(config.epochs):
-        mask = torch.zeros_like(momentum)
+        mask = torch.zeros_like(run.state["params"])
         for group in data.cut(epoch, config.saliency_batch):
-            grad_sum = torch.zeros_like(momentum)
+            grad_sum = torch.zeros_like(mask)
             for part in np.split(group, range(batch, len(group), batch)):
-                leaves = model.leaves(state)
-                logits, _ = model.forward(leaves, state, data.x(epoch, part))
+                leaves = model.leaves(run.state)
+                logits, _ = model.forward(leaves, run.state, data.x(epoch, part))
                 grad_sum += model.gradient(cross_entropy_sum(logits, data.onehot(part)), leaves)
-            mask = torch.maximum(
-                mask, (saliency(state["params"], grad_sum, config.saliency_batch) > config.tau).float()
-            )
+            salient = saliency(run.state["params"], grad_sum, config.saliency_batch) > config.tau
+            mask = torch.maximum(mask, salient.float())
 
         teacher = torch.zeros(len(images), spec.num_classes)
         for part in data.cut(epoch, batch):
             noise = data.normal(NOISE, epoch, part)
             sigma = data.uniform(SIGMA, epoch, part, config.sigma_low, config.sigma_high)
-            teacher[part] = model.predict(state, noisy(data.x(epoch, part), noise, sigma)).detach()
+            teacher[part] = model.predict(run.state, noisy(data.x(epoch, part), noise, sigma)).detach()
 
-        for step, part in enumerate(data.cut(epoch, batch), 1):
-            leaves = model.leaves(state)
-            logits, moved = model.forward(leaves, state, data.x(epoch, part), config.batch_norm)
-            energy, kl, loss = losses(logits, teacher[part], config)
-            grad = model.gradient(loss, leaves) * mask
-            params, momentum = sgd(state["params"], momentum, grad, torch.tensor(config.lr), config.momentum)
-            state = {key: t.detach() for key, t in {**state, **moved, "params": params}.items()}
-            row = {
-                "epoch": epoch,
-                "step": step,
-                "energy": energy.item(),
-                "kl": kl.item(),
-                "density": float(mask.mean()),
-            }
-            log.append(row)
-            carried = {"momentum": momentum, "mask": mask, "grad_sum": grad_sum, "teacher": teacher}
-            done = watch is not None and watch(model, {**state, **carried}, row)
-            if config.stop_every and step % config.stop_every == 0:
-                found = model.predict(state, data.x(epoch, probe, plain=True)).detach().argmax(1).numpy()
-                correct = np.count_nonzero(found == labels[probe])
-                done = done or bool(100 * correct / len(probe) <= config.stop_accuracy)
-            if done:
-                module.load_state_dict(model.state_dict(state), strict=False)
-                return log
-    module.load_state_dict(model.state_dict(state), strict=False)
-    return log
+        if run.epoch(
+            epoch,
+            objective(config),
+            lambda part, teacher=teacher: (teacher[part],),
+            mask=mask,
+            notes={"density": float(mask.mean())},
+            carried={"grad_sum": grad_sum, "teacher": teacher},
+        ):
+            break
+    return run.finish()
 
 
 # programs and plan
@@ -241,134 +199,63 @@ def build(model: FlatModel, config: Config, batch: int, train: Samples | None = 
             f"--batch {batch} does not divide saliency_batch {config.saliency_batch}: the mask needs whole "
             f"batches, take a --batch of {', '.join(divisors[-8:]) or 'none'}, or another saliency_batch"
         )
-    size, classes = model.sizes["params"], model.spec.num_classes
-    x = Port("x", "batch", (batch, *model.spec.input_shape), "x")
-    onehot = Port("onehot", "batch", (batch, classes), "onehot")
-    state = model.state_ports()
-    momentum, mask = (Port(name, "carry", (size,), name) for name in ("momentum", "mask"))
-    # golden sums large enough that some weights pass tau and some do not
-    grad_sum = Port(
-        "grad_sum",
-        "carry",
-        (size,),
-        "grad_sum",
-        golden=("normal", 0, 10 * config.saliency_batch * config.tau),
-    )
-    next_of = {p.name: dataclasses.replace(p, name=f"{p.name}_next") for p in (momentum, mask, grad_sum)}
-    use_kl = config.kl_weight != 0
+    classes = model.spec.num_classes
     cached = Port("teacher", "cache", (batch, classes), "teacher")
+    targets = (cached,) if config.kl_weight != 0 else ()
+    steps = Steps(model, config, batch, objective(config), targets, mask=True)
+    mask, grad_sum = steps.carry("mask"), steps.carry("grad_sum")
+    # golden sums large enough that some weights pass tau and some do not
+    wide = ("normal", 0, 10 * config.saliency_batch * config.tau)
+    grad_sum = dataclasses.replace(grad_sum, golden=wide)
 
     def saliency_fn(*inputs: Tensor) -> tuple[Tensor, ...]:
-        weights, (total, images, targets) = model.unflatten(inputs)
+        weights, (total, images, onehot) = model.unflatten(inputs)
         leaves = model.leaves(weights)
         logits, _ = model.forward(leaves, weights, images)
-        return (total + model.gradient(cross_entropy_sum(logits, targets), leaves),)
+        return (total + model.gradient(cross_entropy_sum(logits, onehot), leaves),)
 
     def mask_fn(*inputs: Tensor) -> tuple[Tensor, ...]:
         weights, (old, total, tau) = model.unflatten(inputs)
-        new = torch.maximum(
-            old, (saliency(weights["params"], total, config.saliency_batch) > tau).to(old.dtype)
-        )
+        salient = saliency(weights["params"], total, config.saliency_batch) > tau
+        new = torch.maximum(old, salient.to(old.dtype))
         return new, new.mean()
 
     def teacher_fn(*inputs: Tensor) -> tuple[Tensor, ...]:
         weights, (images, noise, sigma) = model.unflatten(inputs)
         return (model.predict(weights, noisy(images, noise, sigma)),)
 
-    moved_names = ["buffers"] if "buffers" in model.sizes and config.batch_norm == "batch" else []
-
-    def loss_fn(logits: Tensor, *targets: Tensor) -> tuple[Tensor, ...]:
-        energy, kl, loss = losses(logits, targets[0] if targets else None, config)
-        return loss, energy.detach(), kl.detach()
-
-    def step_fn(*inputs: Tensor) -> tuple[Tensor, ...]:
-        weights, (velocity, on, images, *targets, lr) = model.unflatten(inputs)
-        leaves = model.leaves(weights)
-        logits, moved = model.forward(leaves, weights, images, config.batch_norm)
-        loss, energy, kl = loss_fn(logits, *targets)
-        params, velocity = sgd(
-            weights["params"], velocity, model.gradient(loss, leaves) * on, lr, config.momentum
-        )
-        return params, *(moved[name] for name in moved_names), velocity, energy, kl
-
-    tau, lr = Port("tau", "scalar", (), "tau"), Port("lr", "scalar", (), "lr")
-    metrics = (Port("energy", "metric", ()), Port("kl", "metric", ()))
-    noise_port = Port("noise", "random", x.shape, "noise")
-    sigma_port = Port("sigma", "random", (batch,), "sigma")
+    state, x = model.state_ports(), steps.x
+    tau, density = Port("tau", "scalar", (), "tau"), Port("density", "metric", ())
+    noise = Port("noise", "random", x.shape, "noise")
+    sigma = Port("sigma", "random", (batch,), "sigma")
+    logits = dataclasses.replace(cached, name="logits")
     programs = [
-        Program("saliency", batch, (*state, grad_sum, x, onehot), (next_of["grad_sum"],), saliency_fn),
-        Program(
-            "mask",
-            batch,
-            (*state, mask, grad_sum, tau),
-            (next_of["mask"], Port("density", "metric", ())),
-            mask_fn,
-        ),
-        Program(
-            "teacher",
-            batch,
-            (*state, x, noise_port, sigma_port),
-            (dataclasses.replace(cached, name="logits"),),
-            teacher_fn,
-        ),
-        Program(
-            "step",
-            batch,
-            (*state, momentum, mask, x, *((cached,) if use_kl else ()), lr),
-            (*model.next_ports(["params", *moved_names]), next_of["momentum"], *metrics),
-            step_fn,
-        ),
+        Program("saliency", batch, (*state, grad_sum, x, steps.onehot), (following(grad_sum),), saliency_fn),
+        Program("mask", batch, (*state, mask, grad_sum, tau), (following(mask), density), mask_fn),
     ]
-    zeros = {"zeros": True}
-    values = {
-        **model.values(),
-        "momentum": Value("carry", (size,), zeros),
-        "mask": Value("carry", (size,), zeros, storage="bits"),
-        "grad_sum": Value("carry", (size,), zeros),
-    }
+    values = {**steps.values(), "grad_sum": Value("carry", grad_sum.shape, ZEROS)}
     randoms = {}
-    teach = []
-    if use_kl:
-        values["teacher"] = Value("cache", (classes,), zeros)
+    salient = plan.phase(
+        "saliency",
+        plan.reset("mask"),
+        plan.batches(
+            config.saliency_batch,
+            plan.reset("grad_sum"),
+            plan.batches(batch, plan.run("saliency")),
+            plan.run("mask"),
+            augment=config.augment,
+        ),
+    )
+    body = [salient]
+    if targets:
+        values["teacher"] = Value("cache", (classes,), ZEROS)
         randoms = {
             "noise": Random(NOISE, "normal", model.spec.input_shape),
             "sigma": Random(SIGMA, "uniform", (), low=config.sigma_low, high=config.sigma_high),
         }
-        teach = [plan.phase("teacher", plan.batches(batch, plan.run("teacher"), augment=config.augment))]
-    body = [
-        plan.phase(
-            "saliency",
-            plan.reset("mask"),
-            plan.batches(
-                config.saliency_batch,
-                plan.reset("grad_sum"),
-                plan.batches(batch, plan.run("saliency")),
-                plan.run("mask"),
-                augment=config.augment,
-            ),
-        ),
-        *teach,
-        plan.phase(
-            "step",
-            plan.batches(
-                batch,
-                plan.run("step"),
-                plan.stop("predict", "stop_every", 256, "stop_accuracy"),
-                augment=config.augment,
-            ),
-        ),
-    ]
-    scalars = {
-        key: float(getattr(config, key)) for key in ("epochs", "lr", "tau", "stop_every", "stop_accuracy")
-    }
-    kept = [p for p in programs if use_kl or p.name != "teacher"]
-    loss = Loss(
-        loss_fn,
-        (cached,) if use_kl else (),
-        ("energy", "kl"),
-        mask,
-        config.batch_norm,
-        "lr",
-        config.momentum,
-    )
-    return Recipe(values, randoms, kept, scalars, [plan.epochs("epochs", *body)], loss)
+        programs.append(Program("teacher", batch, (*state, x, noise, sigma), (logits,), teacher_fn))
+        taught = plan.batches(batch, plan.run("teacher"), augment=config.augment)
+        body.append(plan.phase("teacher", taught))
+    programs.append(steps.program())
+    whole = plan.epochs("epochs", *body, steps.phase())
+    return Recipe(values, randoms, programs, steps.scalars("tau"), [whole], steps.loss())

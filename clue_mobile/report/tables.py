@@ -32,27 +32,12 @@ class Row:
 
 def to_rich(rows: Sequence[Row], *, title: str | None = None, reference: str = REFERENCE) -> RichTable:
     """Return the table for a terminal; the reference row is bold. Scores are in percent, gaps in points."""
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    # Lean lines, so that no number is cut on a terminal of 80 columns.
-    table = RichTable(title=title, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    for heading in HEADINGS:
-        first = heading == "Method"
-        table.add_column(heading, justify="left" if first else "right", no_wrap=first)
-    for row, cells in zip(rows, _cells(rows, reference), strict=True):
-        # Text, not str: a name in square brackets is no markup.
-        table.add_row(*map(Text, cells), style="bold" if row.name == reference else None)
-    return table
+    return _table(rows, title or "", reference).to_rich()
 
 
 def to_markdown(rows: Sequence[Row], *, reference: str = REFERENCE) -> str:
     """Return the table in Markdown, ending with a newline. Scores are in percent, gaps in points."""
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|---" + "|---:" * (len(HEADINGS) - 1) + "|"]
-    for cells in _cells(rows, reference):
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+    return _table(rows, "", reference).to_markdown()
 
 
 def to_table(rows: Sequence[Row], *, caption: str, reference: str = REFERENCE) -> Table:
@@ -101,20 +86,26 @@ def _gaps(rows: Sequence[Row], reference: str) -> list[float | None]:
     return [None if row.name == reference else row.scores.gap(found[0]) for row in rows]
 
 
+def _table(rows: Sequence[Row], caption: str, reference: str) -> Table:
+    stressed = frozenset(at for at, row in enumerate(rows) if row.name == reference)
+    return Table(caption, HEADINGS, _cells(rows, reference), stressed=stressed)
+
+
 def _cells(rows: Sequence[Row], reference: str) -> list[list[str]]:
     """Return the text of each row's cells."""
     return [
         [
             row.name,
             *(f"{value:.2f}" for value in (row.scores.ua, row.scores.ra, row.scores.ta, row.scores.mia)),
-            _number(gap, 2),
+            number(gap, 2),
             f"{row.scores.forget_test:.2f}",
-            _number(row.wall_s, 1),
-            _number(row.peak_mib, 0),
+            number(row.wall_s, 1),
+            number(row.peak_mib, 0),
         ]
         for row, gap in zip(rows, _gaps(rows, reference), strict=True)
     ]
 
 
-def _number(value: float | None, digits: int) -> str:
+def number(value: float | None, digits: int) -> str:
+    """Return a number with thousands separated, NOT_KNOWN for None."""
     return NOT_KNOWN if value is None else f"{value:,.{digits}f}"

@@ -76,7 +76,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def options(**given: Any) -> argparse.Namespace:
-    return argparse.Namespace(**{"runtime": ["onnx"], "model": None, "again": None, **given})
+    return argparse.Namespace(**{"runtime": ["onnx"], "model": None, "again": None, "jobs": 2, **given})
 
 
 def test_a_cell_that_takes_too_long_is_stopped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

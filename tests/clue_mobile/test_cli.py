@@ -22,7 +22,7 @@ from clue_mobile.cli import main
 from pi_runtime import Bundle, Runtime
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("export", "check", "forget", "evaluate", "explain", "models", "train", "demo")
+COMMANDS = ("export", "check", "forget", "evaluate", "explain", "compare", "tune", "models", "train", "demo")
 FORGET = "3"
 
 
@@ -201,6 +201,7 @@ BAD: dict[str, tuple[str, str]] = {
     "train out": ("TRAIN DIGITS other.safetensors", "safetensors exists already"),
     "train folder": ("TRAIN DIGITS no/w.safetensors", "the folder no does not exist"),
     "train model": ("train --model timm:x --data digits --out w", "unknown built-in model 'timm:x'"),
+    "train start": ("TRAIN --weights no.pt", "no weights file at no.pt"),
     "exclude": ("TRAIN --exclude ten", "unknown class 'ten'"),
     "lr": ("TRAIN --lr 0", "lr must be greater than 0"),
     "augment": ("TRAIN --augment x", "unknown augment 'x'"),
@@ -486,6 +487,29 @@ def test_retrained_weights_in_other_forms(
     assert done.code == 0, done.err
     original, retrain = (row["scores"] for row in done.json()["rows"])
     assert retrain["ua"] == pytest.approx(original["ua"], abs=3)
+
+
+def test_training_goes_on_from_weights(cli: Cli, digits_weights: Path, tmp_path: Path) -> None:
+    options = [
+        "--model",
+        "digits_cnn",
+        "--data",
+        "digits",
+        "--epochs",
+        "1",
+        "--lr",
+        "1e-6",
+        "--augment",
+        "none",
+    ]
+    out = tmp_path / "w.safetensors"
+    done = cli("train", *options, "--weights", digits_weights, "--out", out, "--json")
+    assert done.code == 0, done.err
+    assert (
+        done.json()["last"]["train_accuracy"] > 0.9
+    )  # random weights learn nothing in an epoch at that rate
+    before, after = load_file(digits_weights), load_file(out)
+    assert float((before["fc.weight"] - after["fc.weight"]).abs().max()) < 1e-3
 
 
 def test_the_demo(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
