@@ -22,7 +22,7 @@ from clue_mobile.cli import main
 from pi_runtime import Bundle, Runtime
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("export", "check", "forget", "evaluate", "models", "train", "demo")
+COMMANDS = ("export", "check", "forget", "evaluate", "compare", "tune", "models", "train", "demo")
 FORGET = "3"
 
 
