@@ -143,6 +143,8 @@ BAD: dict[str, tuple[str, str]] = {
         "export --model no.py:f --classes a,b --input-shape 1,8,8 --mean 0 --std 1", "no file no.py",
     ),
     "method": ("EXPORT --method cleu", "unknown method 'cleu': did you mean 'clue'"),
+    "no training images": ("EXPORT --method ssd", "to export, --data DATA"),
+    "training images": ("EXPORT --method ssd --data nowhere", "nowhere"),
     "target": ("EXPORT --target pi6", "unknown target 'pi6'"),
     "runtime": ("EXPORT --runtime litrt", "unknown runtime 'litrt': did you mean 'litert'"),
     "spec": ("export --model torchvision:resnet18", "needs classes, input_shape, mean, std"),
