@@ -71,7 +71,8 @@ class Widened:
             raise ClueError(f"BE widens the last layer, and {self.layer!r} is frozen: unfreeze it")
         self.features = old.in_features
         self.size = old.in_features + (old.bias is not None)
-        new = nn.Linear(old.in_features, spec.num_classes + 1, bias=old.bias is not None)
+        bias = old.bias is not None  # no draw: the weights are always those of the state
+        new = nn.utils.skip_init(nn.Linear, old.in_features, spec.num_classes + 1, bias=bias)
         parent, _, leaf = self.layer.rpartition(".")
         if self.layer:
             setattr(module.get_submodule(parent), leaf, new)
