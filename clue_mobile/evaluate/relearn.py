@@ -1,7 +1,7 @@
 """How soon does the class come back? Training steps on 50 images of it until the old accuracy is near.
 
 The relearn time of Golatkar et al., Eternal Sunshine of the Spotless Net, CVPR 2020, arXiv:1911.04933, as a
-number of steps: few where the weights still hold the class.
+number of steps: few, with the other classes kept, where the weights still hold the class.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LIMIT = 200
 SHARE = 0.9
 """Of the old accuracy that has to come back."""
 
-HELD_OUT = 500
+HELD_OUT = 200
 """The most test images of the class on which the accuracy is measured after each step."""
 
 

@@ -98,18 +98,33 @@ def _json(data: Any) -> str:
 
 def _table(table: Table) -> str:
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in table.headings)
-    body = "\n".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>'
-        + "".join(_cell(table, at, column, text) for column, text in enumerate(row) if column)
-        + "</tr>"
-        for at, row in enumerate(table.rows)
+    # a body for each section, so that sorting keeps a row under its title
+    starts = sorted({0, *table.sections})
+    bodies = "\n".join(
+        _body(table, start, end)
+        for start, end in zip(starts, [*starts[1:], len(table.rows)], strict=True)
+        if start < end
     )
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.caption)}"><table>'
         f"<caption>{escape(table.caption)}</caption>\n"
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>{note}"
+        f"<thead><tr>{head}</tr></thead>\n{bodies}</table></div>{note}"
     )
+
+
+def _body(table: Table, start: int, end: int) -> str:
+    title = table.sections.get(start)
+    rows = [] if title is None else [
+        f'<tr class="section"><th scope="rowgroup" colspan="{len(table.headings)}">{escape(title)}</th></tr>'
+    ]  # fmt: skip
+    for at in range(start, end):
+        first, *others = table.rows[at]
+        cells = "".join(_cell(table, at, column, text) for column, text in enumerate(others, 1))
+        kind = ' class="stressed"' if at in table.stressed else ""
+        rows.append(f'<tr{kind}><th scope="row">{escape(first)}</th>{cells}</tr>')
+    lines = "\n".join(rows)
+    return f"<tbody>\n{lines}\n</tbody>"
 
 
 def _cell(table: Table, row: int, column: int, text: str) -> str:

@@ -59,6 +59,8 @@ thead th { white-space: normal; border-bottom: 2px solid var(--ink); vertical-al
 tbody th, thead th:first-child { text-align: left; }
 tbody th { font-weight: 500; }
 tbody tr:nth-child(even) { background: var(--stripe); }
+tbody tr.section th { font-style: italic; font-weight: 400; color: var(--soft); padding-top: 1rem; }
+tbody tr.stressed > * { font-weight: 700; }
 td.best { background: var(--best); font-weight: 700; }
 td[style] { background: rgba(var(--shade-ink), calc(var(--shade) * .55)); }
 th button {
@@ -84,7 +86,6 @@ footer { color: var(--soft); font-size: .85rem; border-top: 1px solid var(--line
 # Numbers sort as numbers ("12.3 ± 0.4" by its 12.3), a dash for what is not known always comes last.
 SCRIPT = """"use strict";
 for (const table of document.querySelectorAll("table")) {
-  const body = table.tBodies[0];
   const headings = [...table.tHead.rows[0].cells];
   const read = (row, column) => row.cells[column].firstChild?.textContent.trim() ?? "";
   const number = (text) => {
@@ -100,13 +101,15 @@ for (const table of document.querySelectorAll("table")) {
       const down = heading.getAttribute("aria-sort") === "ascending";
       headings.forEach((other) => other.removeAttribute("aria-sort"));
       heading.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const rows = [...body.rows].map((row) => [row, read(row, column)]);
-      const known = rows.filter(([, text]) => text !== "" && text !== "-");
-      const numeric = known.every(([, text]) => !Number.isNaN(number(text)));
-      known.sort(([, a], [, b]) => numeric ? number(a) - number(b) : a.localeCompare(b));
-      if (down) known.reverse();
-      const unknown = rows.filter(([, text]) => text === "" || text === "-");
-      body.append(...known.map(([row]) => row), ...unknown.map(([row]) => row));
+      for (const body of table.tBodies) {
+        const rows = [...body.querySelectorAll("tr:not(.section)")].map((row) => [row, read(row, column)]);
+        const known = rows.filter(([, text]) => text !== "" && text !== "-");
+        const numeric = known.every(([, text]) => !Number.isNaN(number(text)));
+        known.sort(([, a], [, b]) => numeric ? number(a) - number(b) : a.localeCompare(b));
+        if (down) known.reverse();
+        const unknown = rows.filter(([, text]) => text === "" || text === "-");
+        body.append(...known.map(([row]) => row), ...unknown.map(([row]) => row));
+      }
     });
   });
 }

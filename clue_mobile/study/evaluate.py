@@ -37,11 +37,10 @@ from clue_mobile.report import (
     write_report,
 )
 from clue_mobile.study.rebuild import rebuild
-from pi_runtime import weights as weight_files
+from clue_mobile.study.served import served, shipped
 from pi_runtime.bundle import Bundle
 from pi_runtime.engine import Array
 from pi_runtime.onnx_engine import OnnxEngine
-from pi_runtime.store import Store
 
 if TYPE_CHECKING:
     from clue_mobile.data import Dataset
@@ -130,9 +129,8 @@ def evaluate_bundle(
     dataset.require("test")
     check_classes(dataset, label)
     engine = OnnxEngine(threads)
-    original = weight_files.read(bundle.file(bundle.weights.file), bundle.weights.sha256, bundle)
     todo: list[tuple[str, dict[str, Array], float | None, float | None]] = [
-        ("Original", _state(bundle, original), None, None)
+        ("Original", shipped(bundle), None, None)
     ]
     if retrained is not None:
         from clue_mobile.models.weights import read_state_dict
@@ -145,7 +143,7 @@ def evaluate_bundle(
         todo.append(("Retrain", pack(bundle, tensors), None, None))
     method = bundle.method.upper()
     if store is not None:
-        todo.append((method, *_served(bundle, store)))
+        todo.append((method, *served(bundle, store)))
     if deep:
         rebuild(bundle, todo[0][1])  # fail before minutes of predictions, not after
     rows: list[Row] = []
@@ -166,31 +164,15 @@ def evaluate_bundle(
                 scores,
                 seed=seed,
                 original_accuracy=rows[0].scores.forget_test,
-                progress=lambda what, done, total, name=name: progress(f"{name}: {what}", done, total),
+                progress=functools.partial(_within, progress, name),
             )
         if energies:
             snapshots[name] = _snapshot(predict, dataset, label, scores)
     return Evaluation(rows, snapshots, bundle.classes, label, method, deepened)
 
 
-def _state(bundle: Bundle, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {v.name: arrays[str(v.weights_key)] for v in bundle.values.values() if v.role == "state"}
-
-
-def _served(bundle: Bundle, folder: Path) -> tuple[dict[str, Array], float | None, float | None]:
-    """The store's served weights, and seconds and peak MiB of the last request that was done."""
-    if not (folder / "store.db").is_file():  # a Store makes one where there is none
-        raise ClueError(f"no store at {folder}: give the folder that `clue-mobile forget` or `clue-pi` wrote")
-    store = Store(folder, bundle)
-    try:
-        serving = store.serving()
-        state = _state(bundle, weight_files.read(serving.path, serving.sha256, bundle))
-        done = [r for r in store.records() if r["phase"] == "request" and r["status"] == "done"]
-    finally:
-        store.close()
-    if not done:
-        raise ClueError(f"{folder} has no finished request: run `clue-mobile forget {bundle.root}` first")
-    return state, float(done[-1]["wall_s"]), float(done[-1]["peak_mem_bytes"]) / 2**20
+def _within(progress: Told, name: str, what: str, done: int, total: int) -> None:
+    progress(f"{name}: {what}", done, total)
 
 
 def _snapshot(predict: Predict, dataset: Dataset, label: int, scores: Scores) -> Snapshot:

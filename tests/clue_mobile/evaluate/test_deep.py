@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from clue_mobile import models
+from clue_mobile import methods, models
 from clue_mobile.data import Dataset, Split
 from clue_mobile.errors import ClueError
 from clue_mobile.evaluate import metrics
@@ -45,18 +45,14 @@ def retrained(spec: ModelSpec, digits_data: Dataset) -> nn.Module:
     return module
 
 
-def mask(module: nn.Module, inputs: Any, out: torch.Tensor) -> torch.Tensor:
-    masked = out.clone()
-    masked[:, FORGET] = out.amin(dim=1) - 1e4
-    return masked
-
-
 def test_what_tells_forgetting_from_a_masked_output(
     original: nn.Module, retrained: nn.Module, spec: ModelSpec, digits_data: Dataset
 ) -> None:
     old, first = extended(original, spec, digits_data, FORGET, seed=0)
     masked = copy.deepcopy(original)
-    masked.fc.register_forward_hook(mask)
+    forget = digits_data.train.of_class(FORGET)
+    logit_mask = methods.get("logit_mask")
+    logit_mask.unlearn(masked, spec, forget.images, forget.labels, logit_mask.Config())
     hidden, gone = (
         deep_scores(module, spec, digits_data, FORGET, seed=0, original_accuracy=old.forget_test)
         for module in (masked, retrained)

@@ -34,9 +34,12 @@ def shown(tmp_path: Path) -> Report:
     Image.fromarray(np.full((40, 60, 3), (0, 114, 178), np.uint8)).save(path)
     shaded = Table("Confusion", ["True", "a", "b"], [["a", "9", "1"], ["b", "0", "10"]],
                    shades=[[0, 0.9, 0.1], [0, 0, 1]], note="Rows are true classes.")  # fmt: skip
+    rows = [["R", "0"], ["S", "9"], ["T", "8"]]
+    sections, stressed = {0: "Own", 1: "Others"}, frozenset({0})
+    parts = Table("Parts", ["Method", "UA"], rows, sections=sections, stressed=stressed)
     picture = Picture(path, "Energies before and after", "A blue field")
     return Report(
-        "Forgetting “<3>”", ["First words.", "a < b"], [TABLE, shaded], [picture], {"rows": ["</pre>"]}
+        "Forgetting “<3>”", ["First words.", "a < b"], [TABLE, shaded, parts], [picture], {"rows": ["</pre>"]}
     )
 
 
@@ -76,8 +79,10 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path: Path) -> None:
     assert not re.search(r"https?:|url\(|@import|<link", text)
     assert read.tags.count("h1") == 1
     assert [tag for tag in read.tags if tag in ("h1", "h2")] == ["h1", "h2", "h2", "h2"]
-    assert read.tags.count("caption") == read.tags.count("table") == 2
+    assert read.tags.count("caption") == read.tags.count("table") == 3
     assert "Forgetting “&lt;3&gt;”" in text
+    assert '<tr class="stressed"><th scope="row">R</th><td>0</td></tr>' in text
+    assert '<th scope="rowgroup" colspan="2">Others</th>' in text
     assert "GA &lt;b&gt; &amp; co" in text
     assert '<td class="best">9.50 ± 0.40<span class="hidden"> (best)</span></td>' in text
     raw = re.search(r'<pre id="results" tabindex="0">(.*?)</pre>', text, re.DOTALL)
@@ -114,6 +119,9 @@ const orders = [[1, 1], [2, 2], [3, 2], [0, 1]].map(([column, times]) => {
   const names = [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
   return [heads[column].getAttribute("aria-sort"), names];
 });
+const parts = document.querySelectorAll("table")[2];
+parts.tHead.rows[0].cells[1].querySelector("button").click();
+orders.push([...parts.rows].map((row) => row.cells[0].textContent));
 addEventListener("load", () => {
   const asked = performance.getEntriesByType("resource").map((entry) => entry.name), before = [...blocked];
   const tell = () => document.body.dataset.told = JSON.stringify({orders, asked, before, blocked});
@@ -150,6 +158,7 @@ def test_in_a_real_browser(tmp_path: Path) -> None:
         ["descending", ["Original", "CLUE", "GA <b> & co"]],
         ["descending", ["CLUE", "GA <b> & co", "Original"]],
         ["ascending", ["CLUE", "GA <b> & co", "Original"]],
+        ["Method", "Own", "R", "Others", "T", "S"],  # each under its title
     ]
     assert [name for name in found["asked"] if not name.startswith("data:")] == []
     assert found["before"] == []
