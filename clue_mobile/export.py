@@ -16,6 +16,7 @@ from clue_mobile.errors import ClueError
 if TYPE_CHECKING:
     from torch import nn
 
+    from clue_mobile.methods import Samples
     from clue_mobile.spec import ModelSpec
 
 Progress = Callable[[str, int, int], None]
@@ -60,12 +61,14 @@ def export(
     *,
     replace: bool = False,
     progress: Progress | None = None,
+    train: Samples | None = None,
 ) -> Path:
     """Write the bundle `out` (a folder, by custom NAME.clue) and return its path.
 
     Parameters of `module` that do not require a gradient are frozen (`models.train_only` picks by name):
     state without gradient, momentum or mask, and backward passes stop where nothing in front needs them.
-    `progress(stage, done, total)` is told of each program. Raises ClueError for anything the user can put
+    `progress(stage, done, total)` is told of each program. train: the whole training set, for a method whose
+    bundle ships what it found there. Raises ClueError for anything the user can put
     right; nothing is half written.
     """
     import numpy as np
@@ -89,8 +92,9 @@ def export(
     runtimes = {name: exporters.get(name) for name in targets.runtimes(target, recipe.runtimes or ())}
     config = methods.configure(recipe.method, recipe.hyperparameters)
     model = FlatModel(module, spec)
-    plan = programs.build(model, recipe.method, config, recipe.batch, float16=recipe.float16_predict)
-    if recipe.float16_predict and not any(exporter.FLOAT16 for exporter in runtimes.values()):
+    float16 = recipe.float16_predict
+    plan = programs.build(model, recipe.method, config, recipe.batch, float16=float16, train=train)
+    if float16 and not any(exporter.FLOAT16 for exporter in runtimes.values()):
         raise ClueError(f"--float16-predict: none of the runtimes {', '.join(runtimes)} computes in float16")
     tell = progress or (lambda stage, done, total: None)
 
@@ -102,6 +106,8 @@ def export(
             if not np.isfinite(vector).all():
                 raise ClueError(f"the {key} of {spec.model} are not all finite: the training has diverged")
         weights = writer.add("weights.safetensors", serialise(packed))
+        for name, tensors in plan.tensors.items():
+            writer.add(name, serialise(dict(tensors)))
         count = itertools.count()
         # golden vectors, each runtime, and the runtime/ folder
         total = len(plan.programs) * (1 + len(runtimes.keys() - exporters.ADDITIONS))

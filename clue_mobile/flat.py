@@ -79,6 +79,11 @@ class FlatModel:
         self._norms = [m for m in self._module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self.entries = self._table()
 
+    @property
+    def module(self) -> nn.Module:
+        """The copy that this was made of: to be looked at and copied, not changed."""
+        return self._module
+
     def _table(self) -> tuple[Entry, ...]:
         entries: list[Entry] = []
         size: dict[str, int] = {}

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Role = Literal["state", "carry", "cache", "batch", "scalar", "random", "metric", "result"]
 Node = dict[str, Any]
@@ -116,7 +119,12 @@ class Loss:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A method made ready for one model and batch size; loss: None where its steps are no plain SGD."""
+    """A method made ready for one model and batch size.
+
+    loss: None where its steps are no plain SGD. tensors: what the bundle ships besides the weights, float32
+    arrays by key by the safetensors file's path in the bundle; a value's init {"file": ..., "key": ...} names
+    them.
+    """
 
     values: Mapping[str, Value]
     randoms: Mapping[str, Random]
@@ -124,6 +132,7 @@ class Recipe:
     scalars: Mapping[str, float]
     plan: Sequence[Node]
     loss: Loss | None = None
+    tensors: Mapping[str, Mapping[str, np.ndarray[Any, Any]]] = field(default_factory=dict)
 
 
 def phase(name: str, *body: Node) -> Node:

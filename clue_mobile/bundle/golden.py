@@ -72,10 +72,19 @@ def _pixels(shape: tuple[int, ...]) -> list[Draw]:
     return [_draw(shape[2] * shape[3], "uniform", min(pair), max(pair)) for pair in ranges]
 
 
+def _state(recipe: Recipe, port: Port) -> str | None:
+    """The part of the state that the port has, or had at first: its own or a carried copy of it."""
+    if port.role == "carry" and port.binds is not None:
+        source = recipe.values[port.binds].init.get("value")
+        return source if source is not None and recipe.values[source].role == "state" else None
+    return port.binds if port.role == "state" else None
+
+
 def _draws(model: FlatModel, recipe: Recipe, port: Port) -> list[Draw]:
     length = int(np.prod(port.shape, dtype=np.int64))
-    if port.role == "state":
-        return [_draw(length, "stored")] if port.binds == "buffers" else _weights(model, port.name)
+    state = _state(recipe, port)
+    if state is not None:
+        return [_draw(length, "stored")] if state == "buffers" else _weights(model, state)
     if port.golden is not None:
         return [_draw(length, *port.golden)]
     if port.role == "scalar":
@@ -151,7 +160,7 @@ def _inputs(
             parts = [draw.golden(how, seed, number, index) for index, how in enumerate(draws)]
             arrays[port.name] = torch.from_numpy(np.concatenate(parts).reshape(port.shape))
     stored: dict[str, np.ndarray[Any, Any]] = {}
-    if any(port.binds == "buffers" for port in program.inputs):
+    if any(_state(recipe, port) == "buffers" for port in program.inputs):
         # Running statistics that fit the drawn weights: with the trained ones the drawn network's activations
         # would grow or vanish from layer to layer.
         state = {name: arrays[name] for name in model.sizes if name != "buffers"}

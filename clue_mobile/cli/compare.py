@@ -82,7 +82,9 @@ def command(
     validation: ValidationOption = None,
     jobs: Annotated[int, typer.Option(help="Runs at once.", min=1)] = 1,
     threads: Annotated[int, typer.Option(help="Threads of each run.", min=1)] = 1,
-    on: Annotated[str, typer.Option(help="processes, ray (this machine) or ray:ADDRESS.")] = "processes",
+    on: Annotated[
+        str, typer.Option(help="processes, ray (this machine), ray:ADDRESS, or here (for a debugger).")
+    ] = "processes",
     cell_seconds: Annotated[
         float | None, typer.Option(help="End a run after this long; it is then failed.", show_default=False)
     ] = None,

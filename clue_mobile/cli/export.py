@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from clue_mobile.cli.common import JsonOption, bar, note, print_json, settings
+from clue_mobile.cli.common import JsonOption, ValidationOption, bar, load_data, note, print_json, settings
 from clue_mobile.errors import ClueError
+from clue_mobile.methods import Samples
 
 HELP = (
     "Export a classifier and an unlearning method as a bundle that a device can run.\n\n"
@@ -58,7 +59,19 @@ def command(
             help="Also a program that predicts in float16 (onnx, coreml); `evaluate --float16` measures it.",
         ),
     ] = False,
-    method: Annotated[str, typer.Option(help="The unlearning method.")] = "clue",
+    method: Annotated[
+        str, typer.Option(help="The unlearning method: ga, rl, be, bs, lu, unsir, clue or ssd.")
+    ] = "clue",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            help="The training images, as `train` takes them, for a method whose bundle ships what it found "
+            "there: ssd.",
+            show_default=False,
+        ),
+    ] = None,
+    validation: ValidationOption = None,
     hyperparameters: Annotated[
         Path | None, typer.Option(help="A JSON file of the method's hyperparameters.", show_default=False)
     ] = None,
@@ -118,6 +131,7 @@ def command(
         float16_predict=float16_predict,
         name=name,
     )
+    train = _training_images(data, spec, validation, as_json) if data is not None else None
     path = out or Path(f"{model.rpartition(':')[2]}.clue")
     with bar("export", as_json) as tell:
         export(
@@ -126,6 +140,7 @@ def command(
             path,
             recipe,
             replace=force,
+            train=train,
             progress=lambda stage, done, total: tell(done, total, stage),
         )
     if weights is None:
@@ -138,6 +153,11 @@ def command(
         _summary(path, manifest)
     if wrong:
         raise typer.Exit(1)
+
+
+def _training_images(data: str, spec: Any, validation: int | None, quiet: bool) -> Samples:
+    found = load_data(data, spec, validation, quiet).require("train")
+    return Samples(found.images, found.labels)
 
 
 def _check(path: Path, quiet: bool) -> list[str]:

@@ -13,9 +13,20 @@ from pathlib import Path
 from clue_mobile.data import arrays, files
 from clue_mobile.data.pixels import check_input_shape
 from clue_mobile.data.splits import Dataset, Progress, Split
+from clue_mobile.data.subsets import Poisoned, attack_set, poison, random_share, trigger
 from clue_mobile.errors import ClueError
 
-__all__ = ["Dataset", "Progress", "Split", "load"]
+__all__ = [
+    "Dataset",
+    "Poisoned",
+    "Progress",
+    "Split",
+    "attack_set",
+    "load",
+    "poison",
+    "random_share",
+    "trigger",
+]
 
 Loader = Callable[
     [str, tuple[int, int, int], tuple[str, ...] | None, int | None, Progress | None],

@@ -3,6 +3,7 @@ numbers."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,11 +48,19 @@ class Batches:
         """float32 [B, K]."""
         return torch.from_numpy(np.eye(self.classes, dtype=np.float32)[self.labels[positions]])
 
-    def normal(self, stream: int, epoch: int, positions: Array) -> Tensor:
-        """Standard normal noise of the images' shape, [B, C, H, W]."""
+    def normal(self, stream: int, epoch: int, positions: Array, repeat: int = 0) -> Tensor:
+        """Standard normal noise of the images' shape, [B, C, H, W]; `repeat` counts the plan's iterations."""
         height, width, channels = self.images.shape[1:]
-        return torch.from_numpy(rng.normal(self.seed, stream, epoch, positions, (channels, height, width)))
+        shape = (channels, height, width)
+        block = repeat * -(-math.prod(shape) // 4)
+        drawn = rng.normal(self.seed, stream, epoch, positions, shape, block_offset=block)
+        return torch.from_numpy(drawn)
 
     def uniform(self, stream: int, epoch: int, positions: Array, low: float, high: float) -> Tensor:
         """One uniform number for each sample, [B]."""
         return torch.from_numpy(rng.uniform(self.seed, stream, epoch, positions, (), low, high))
+
+    def random_onehot(self, stream: int, epoch: int, positions: Array) -> Tensor:
+        """A uniformly drawn class for each sample, one-hot, float32 [B, K]."""
+        drawn = rng.integers(self.seed, stream, epoch, positions, (), self.classes)
+        return torch.from_numpy(np.eye(self.classes, dtype=np.float32)[drawn])

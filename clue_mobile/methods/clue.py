@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from clue_mobile import plan
 from clue_mobile.errors import ClueError
 from clue_mobile.flat import FlatModel
-from clue_mobile.methods import Samples, Watch
+from clue_mobile.methods import Samples, Watch, descent
 from clue_mobile.methods.config import ANY, COUNT, POSITIVE, DescentConfig, is_number
 from clue_mobile.methods.descent import ZEROS, Descent, Objective, Steps, following
 from clue_mobile.plan import Port, Program, Random, Recipe, Value
@@ -176,7 +176,7 @@ def unlearn(
         if run.epoch(
             epoch,
             objective(config),
-            lambda part, teacher=teacher: (teacher[part],),
+            lambda _, part, teacher=teacher: (teacher[part],),
             mask=mask,
             notes={"density": float(mask.mean())},
             carried={"grad_sum": grad_sum, "teacher": teacher},
@@ -209,10 +209,10 @@ def build(model: FlatModel, config: Config, batch: int, train: Samples | None = 
     grad_sum = dataclasses.replace(grad_sum, golden=wide)
 
     def saliency_fn(*inputs: Tensor) -> tuple[Tensor, ...]:
-        weights, (total, images, onehot) = model.unflatten(inputs)
+        weights, (total, images, labels) = model.unflatten(inputs)
         leaves = model.leaves(weights)
         logits, _ = model.forward(leaves, weights, images)
-        return (total + model.gradient(cross_entropy_sum(logits, onehot), leaves),)
+        return (total + model.gradient(cross_entropy_sum(logits, labels), leaves),)
 
     def mask_fn(*inputs: Tensor) -> tuple[Tensor, ...]:
         weights, (old, total, tau) = model.unflatten(inputs)
@@ -224,13 +224,13 @@ def build(model: FlatModel, config: Config, batch: int, train: Samples | None = 
         weights, (images, noise, sigma) = model.unflatten(inputs)
         return (model.predict(weights, noisy(images, noise, sigma)),)
 
-    state, x = model.state_ports(), steps.x
+    state, x, onehot = model.state_ports(), descent.pixels(model, batch), descent.onehot(model, batch)
     tau, density = Port("tau", "scalar", (), "tau"), Port("density", "metric", ())
     noise = Port("noise", "random", x.shape, "noise")
     sigma = Port("sigma", "random", (batch,), "sigma")
     logits = dataclasses.replace(cached, name="logits")
     programs = [
-        Program("saliency", batch, (*state, grad_sum, x, steps.onehot), (following(grad_sum),), saliency_fn),
+        Program("saliency", batch, (*state, grad_sum, x, onehot), (following(grad_sum),), saliency_fn),
         Program("mask", batch, (*state, mask, grad_sum, tau), (following(mask), density), mask_fn),
     ]
     values = {**steps.values(), "grad_sum": Value("carry", grad_sum.shape, ZEROS)}

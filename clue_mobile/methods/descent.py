@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clue_mobile import plan
-from clue_mobile.flat import FlatModel, State
+from clue_mobile.flat import BatchNorm, FlatModel, State
 from clue_mobile.lowering.optimizer import sgd
 from clue_mobile.methods import Watch
 from clue_mobile.methods.batches import Batches
@@ -23,8 +23,8 @@ from clue_mobile.plan import Loss, Node, Port, Program, Value
 from clue_mobile.spec import ModelSpec
 
 Array = np.ndarray[Any, Any]
-Targets = Callable[[Array], Sequence[Tensor]]
-"""What the objective needs besides the logits, of these positions of the forget set."""
+Targets = Callable[[int, Array], Sequence[Tensor]]
+"""What the objective needs besides the logits, of an epoch and of these positions of the forget set."""
 
 STOP_SAMPLES = 256
 ZEROS = {"zeros": True}
@@ -44,9 +44,21 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return -(target * F.log_softmax(logits, 1)).sum(1).mean()
 
 
+class Stepping(Protocol):
+    """What `update` asks of a config."""
+
+    @property
+    def momentum(self) -> float:
+        """Of SGD."""
+
+    @property
+    def batch_norm(self) -> BatchNorm:
+        """Whose statistics normalise."""
+
+
 def update(
     model: FlatModel,
-    config: DescentConfig,
+    config: Stepping,
     objective: Objective,
     state: State,
     momentum: Tensor,
@@ -73,7 +85,7 @@ class Descent:
     """The loop in eager PyTorch. `state` holds the values that a step changes, by their names in the plan.
 
     images: uint8 [N, H, W, C], labels: class indices [N]. `watch(model, values, row)` sees every step and may
-    end the run by returning True. update: another step than this file's.
+    end the run by returning True. `update` may be replaced by another step.
     """
 
     def __init__(
@@ -87,7 +99,6 @@ class Descent:
         seed: int,
         batch: int,
         watch: Watch | None = None,
-        update: Callable[..., Any] = update,
     ) -> None:
         self.module, self.config, self.batch = module, config, batch
         self.model = FlatModel(module, spec)
@@ -95,13 +106,14 @@ class Descent:
         self.momentum = torch.zeros_like(self.state["params"])
         self.data = Batches(images, labels, spec.num_classes, seed, config.augment)
         self.log: list[dict[str, float]] = []
-        self._watch, self._update = watch, update
+        self.update: Callable[..., Any] = update
+        self._watch = watch
 
     def run(self, objective: Objective, targets: Targets | None = None) -> list[dict[str, float]]:
         """All epochs, for a method that does nothing in between; returns the log. targets: by default the
         labels, one-hot."""
         for epoch in range(self.config.epochs):
-            if self.epoch(epoch, objective, targets or (lambda part: (self.data.onehot(part),))):
+            if self.epoch(epoch, objective, targets or (lambda _, part: (self.data.onehot(part),))):
                 break
         return self.finish()
 
@@ -118,8 +130,8 @@ class Descent:
         """One pass; True where the run is to end. mask: of the gradient. notes, carried: added to the rows of
         the log and to the values that `watch` sees; read after the targets."""
         for step, part in enumerate(self.data.cut(epoch, self.batch), 1):
-            given = targets(part)
-            changed, self.momentum, metrics = self._update(
+            given = targets(epoch, part)
+            changed, self.momentum, metrics = self.update(
                 self.model,
                 self.config,
                 objective,
@@ -176,16 +188,6 @@ class Steps:
     carries: Mapping[str, Value] = field(default_factory=dict)
     update: Callable[..., Any] = update
 
-    @property
-    def x(self) -> Port:
-        """The batch's pixels, an input."""
-        return Port("x", "batch", (self.batch, *self.model.spec.input_shape), "x")
-
-    @property
-    def onehot(self) -> Port:
-        """The batch's labels, an input."""
-        return Port("onehot", "batch", (self.batch, self.model.spec.num_classes), "onehot")
-
     def carry(self, name: str) -> Port:
         """A carried vector with a number for each parameter, as an input; see also `following`."""
         return Port(name, "carry", (self.model.sizes["params"],), name)
@@ -229,7 +231,14 @@ class Steps:
             )
             return *(changed[name] for name in (*moved, *self.carries)), velocity, *metrics
 
-        inputs = (*self.model.state_ports(), *carries, momentum, *mask, self.x, *self.targets)
+        inputs = (
+            *self.model.state_ports(),
+            *carries,
+            momentum,
+            *mask,
+            pixels(self.model, self.batch),
+            *self.targets,
+        )
         outputs = (*self.model.next_ports(moved), *(following(port) for port in (*carries, momentum)))
         metrics = tuple(Port(name, "metric", ()) for name in self.objective.metrics)
         lr = Port("lr", "scalar", (), "lr")
@@ -252,6 +261,16 @@ class Steps:
             "lr",
             self.config.momentum,
         )
+
+
+def pixels(model: FlatModel, batch: int) -> Port:
+    """The batch's pixels as an input."""
+    return Port("x", "batch", (batch, *model.spec.input_shape), "x")
+
+
+def onehot(model: FlatModel, batch: int) -> Port:
+    """The batch's labels as an input."""
+    return Port("onehot", "batch", (batch, model.spec.num_classes), "onehot")
 
 
 def following(port: Port) -> Port:

@@ -57,7 +57,9 @@ def fisher_product(
         sums = torch.autograd.grad(
             losses, list(leaves.values()), weights, create_graph=True, allow_unused=True
         )
-        inner = sum((g * w).sum() for g, w in zip(sums, wanted.values(), strict=True) if g is not None)
+        inner = torch.stack(
+            [(g * w).sum() for g, w in zip(sums, wanted.values(), strict=True) if g is not None]
+        ).sum()
         (products,) = torch.autograd.grad(inner, weights, retain_graph=True)
         total += model.gradient((losses * products).sum(), leaves)
     return total / len(positions)

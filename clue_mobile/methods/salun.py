@@ -106,6 +106,15 @@ def update(
     return {**moved, "params": params}, momentum, metrics
 
 
+def towards(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    """The mean cross-entropy with these labels, one-hot, twice: to be minimised and as a metric."""
+    loss = cross_entropy(logits, labels)
+    return loss, loss.detach()
+
+
+OBJECTIVE = Objective(towards)
+
+
 # eager
 
 
@@ -126,42 +135,41 @@ def unlearn(
     rest = needed("salun", retain)
 
     def descent(images: Array, labels: Array, config: Config) -> Descent:
-        return Descent(
-            module, spec, images, labels, config, seed=seed, batch=batch, watch=watch, update=update
-        )
+        run = Descent(module, spec, images, labels, config, seed=seed, batch=batch, watch=watch)
+        run.update = update
+        return run
 
     forget = descent(images, labels, config)
     mask = salient(mean_gradient(forget.model, forget.state, forget.data, 0, batch), config.density)
-    objective = Objective(lambda logits, target: (loss := cross_entropy(logits, target), loss.detach()))
     notes = {"density": float(mask.mean())}
-    onehots = torch.eye(spec.num_classes)
 
-    def targets(epoch: int, labels: Array, part: Array) -> tuple[Tensor]:
-        """Random labels for the positions of the forget set, which are the first ones, the true ones else."""
+    def replaced(epoch: int, part: Array) -> tuple[Tensor]:
+        """Random labels of positions of the forget set, one-hot."""
         drawn = random_labels(seed, epoch, part, labels[part], spec.num_classes, config.labels)
-        return (onehots[torch.from_numpy(np.where(part < len(images), drawn, labels[part]))],)
+        return (torch.eye(spec.num_classes)[torch.from_numpy(drawn)],)
 
     if config.order == "mixed":
-        both = np.concatenate([labels, rest.labels])
-        mixed = descent(np.concatenate([images, rest.images]), both, config)
+        both = descent(np.concatenate([images, rest.images]), np.concatenate([labels, rest.labels]), config)
+
+        def targets(epoch: int, part: Array) -> tuple[Tensor]:
+            onehot, of_forget = both.data.onehot(part), part < len(images)  # the forget set comes first
+            onehot[torch.from_numpy(of_forget)] = replaced(epoch, part[of_forget])[0]
+            return (onehot,)
+
         for epoch in range(config.epochs):
-            if mixed.epoch(
-                epoch, objective, lambda part, e=epoch: targets(e, both, part), mask=mask, notes=notes
-            ):
+            if both.epoch(epoch, OBJECTIVE, targets, mask=mask, notes=notes):
                 break
-        return mixed.finish()
+        return both.finish()
 
     kept = descent(rest.images, rest.labels, dataclasses.replace(config, stop_every=0))
     kept.log = forget.log
     for epoch in range(config.epochs):
-        done = forget.epoch(
-            epoch, objective, lambda part, e=epoch: targets(e, labels, part), mask=mask, notes=notes
-        )
+        done = forget.epoch(epoch, OBJECTIVE, replaced, mask=mask, notes=notes)
         kept.state, kept.momentum = forget.state, forget.momentum
         done = done or kept.epoch(
             epoch,
-            objective,
-            lambda part: (kept.data.onehot(part),),
+            OBJECTIVE,
+            lambda _, part: (kept.data.onehot(part),),
             mask=mask,
             notes={**notes, "retain": 1.0},
         )

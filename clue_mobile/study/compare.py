@@ -141,7 +141,7 @@ def plan(study: Study, dataset: Dataset) -> Plan:
 def run(
     study: Study, dataset: Dataset, on: str, jobs: int, tell: Told = lambda done, total, text: None
 ) -> list[Row]:
-    """Do what is still to do and return the rows of all cells, failed ones among them.
+    """Do what is still to do and return the rows of all cells in the order of tables, failed ones among them.
 
     Each row is on the disk before the next is awaited, so whatever ends this, the next call goes on there.
     Raises ClueError where the original cannot be trained; an error in a cell is its row's.
@@ -159,7 +159,7 @@ def run(
                     stage = [cell for cell in todo.cells if (cell.method == ORIGINAL) == first]
                     _stage(study, stage, todo, results, executor, tell)
         latest = results.latest()
-    return [latest[cell.key] for cell in todo.cells]
+    return ordered([latest[cell.key] for cell in todo.cells])
 
 
 def ordered(rows: Sequence[Row]) -> list[Row]:

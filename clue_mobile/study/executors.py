@@ -193,14 +193,31 @@ def _on_node(
         return outcome, save.read_bytes() if save.exists() else None
 
 
-def start(on: str, setting: Setting, dataset: Dataset, jobs: int, threads: int) -> Processes | Ray:
-    """The executor of `--on`: processes, ray or ray:ADDRESS. Raises ClueError for another name."""
+class Here(AbstractContextManager["Here"]):
+    """This process, one task after the other: for a debugger. No time limit, and no memory of its own."""
+
+    def __init__(self, setting: Setting, dataset: Dataset) -> None:
+        self._setting, self._dataset = setting, dataset
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to end."""
+
+    def run(self, tasks: Iterable[Task], seconds: float | None = None) -> Iterator[tuple[Task, Outcome]]:
+        """See Executor."""
+        for task in tasks:
+            yield task, answered(task, self._setting, self._dataset)
+
+
+def start(on: str, setting: Setting, dataset: Dataset, jobs: int, threads: int) -> Processes | Ray | Here:
+    """The executor of `--on`: processes, ray, ray:ADDRESS or here. Raises ClueError for another name."""
     if on == "processes":
         return Processes(setting, jobs, threads)
+    if on == "here":
+        return Here(setting, dataset)
     where, _, address = on.partition(":")
     if where == "ray":
         return Ray(setting, dataset, jobs, threads, address)
-    raise ClueError(f"--on must be processes, ray or ray:ADDRESS, not {on!r}")
+    raise ClueError(f"--on must be processes, ray, ray:ADDRESS or here, not {on!r}")
 
 
 def _threads(threads: int) -> dict[str, str]:

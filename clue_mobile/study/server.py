@@ -192,8 +192,8 @@ def main() -> None:
     line, _, pending = pending.partition(b"\n")
     setting = Setting.from_json(json.loads(line))
     try:
-        _preload()
         dataset = setting.load()
+        _preload()
     except (ClueError, ImportError) as error:
         _write(out, {"failed": str(error)})
         return

@@ -84,6 +84,7 @@ def run(
     """
     dataset = without_test(dataset)
     dataset.require("validation")
+    methods.configure(search.method, search.given)  # a wrong field is told before anything is made
     setting = dataclasses.replace(search.setting, test=False)
     cell = Cell(
         ORIGINAL, "", {}, setting.spec.model, search.forget_class, search.seed, search.batch,
@@ -137,8 +138,8 @@ def _open(search: Search, cell: Cell) -> optuna.Study:
     except ImportError as error:
         raise ClueError("tuning needs Optuna: pip install 'clue-mobile[study]'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    search.folder.mkdir(parents=True, exist_ok=True)
     space = spaces.space(search.method)
+    search.folder.mkdir(parents=True, exist_ok=True)
     about = dataclasses.asdict(cell) | {
         "method": search.method,
         "given": dict(search.given),

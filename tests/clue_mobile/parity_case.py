@@ -16,6 +16,7 @@ from torch import nn
 from clue_mobile.bundle import golden
 from clue_mobile.export import ExportRecipe, export
 from clue_mobile.flat import FlatModel
+from clue_mobile.methods import Samples
 from clue_mobile.plan import Program, Recipe
 from clue_mobile.spec import ModelSpec
 
@@ -34,8 +35,10 @@ def quick_export(
     spec: ModelSpec,
     out: Path,
     *,
+    method: str = "clue",
     batch: int = 32,
     runtimes: tuple[str, ...] | None = None,
+    train: Samples | None = None,
     **hyperparameters: Any,
 ) -> Path:
     """Export for this computer, without golden vectors: they take most of the time, and other tests check
@@ -47,10 +50,12 @@ def quick_export(
         outputs = {port.name: {"stride": 1, "tolerance": 1.0} for port in program.outputs}
         return golden.Golden(0, draws, {port.name: one for port in program.outputs}, outputs)
 
-    recipe = ExportRecipe(target="host", batch=batch, runtimes=runtimes, hyperparameters=hyperparameters)
+    recipe = ExportRecipe(
+        target="host", method=method, batch=batch, runtimes=runtimes, hyperparameters=hyperparameters
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(golden, "make", no_golden)
-        return export(module, spec, out, recipe)
+        return export(module, spec, out, recipe, train=train)
 
 
 WIDE = ModelSpec("wide", ("a", "b", "c", "d"), (3, 16, 16), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

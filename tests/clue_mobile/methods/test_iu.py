@@ -85,11 +85,11 @@ def test_the_gradient_of_the_loss_without_the_forget_set() -> None:
     assert iu.influence(forget, retain, 2, 8).tolist() == pytest.approx([1.0, -0.4])
 
 
-@pytest.mark.parametrize("solve", ["code", "paper"])
-def test_the_whole_step_by_hand(solve: Literal["code", "paper"]) -> None:
+@pytest.mark.parametrize(("solve", "memory"), [("code", 2.0), ("paper", 2.0), ("paper", 0.0)])
+def test_the_whole_step_by_hand(solve: Literal["code", "paper"], memory: float) -> None:
     forget, rest = pictures(4, seed=1), pictures(9, seed=2)
     module = linear(WEIGHT)
-    config = Config(alpha=0.7, samples=5, augment="none", solve=solve)
+    config = Config(alpha=0.7, samples=5, augment="none", solve=solve, memory_gib=memory)
     (row,) = iu.unlearn(module, LINEAR, *forget, config, seed=3, batch=2, retain=rest)
     of_forget, of_rest = gradients(forget), gradients(rest)
     vector = 4 / 13 * (of_forget.mean(0) - of_rest.mean(0))

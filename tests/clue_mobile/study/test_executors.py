@@ -56,7 +56,7 @@ def check(outcomes: dict[str, executors.Outcome]) -> None:
 def test_each_end_of_a_process_is_told(place: Path, digits_weights: Path) -> None:
     tasks = [task(digits_weights, how, 100.0 if how == "late" else 0.0) for how in (*REASONS, "well")]
     with executors.Processes(SETTING, 2, 1) as executor:
-        found = {done.cell.variant: outcome for done, outcome in executor.run(tasks, seconds=20.0)}
+        found = {done.cell.variant: outcome for done, outcome in executor.run(tasks, seconds=15.0)}
         again = list(executor.run(tasks[1:2]))  # it serves on
     check(found)
     assert again[0][1]["reason"] == REASONS["refuse"]
@@ -64,8 +64,6 @@ def test_each_end_of_a_process_is_told(place: Path, digits_weights: Path) -> Non
     assert len({process for *_, process in noted}) == len(noted) == 8  # each in one of its own
     assert str(os.getpid()) not in {process for *_, process in noted}
     assert [each[2:5] for each in noted] == [["8", "16", "144"]] * 8  # batch, forget and retain images
-    ((_, outcome),) = [pair for pair in [(0, found["late"])]]
-    assert "row" not in outcome
     for *_, process in noted:  # none is left, not even the late one
         with pytest.raises(ProcessLookupError):
             os.kill(int(process), 0)
@@ -88,7 +86,7 @@ def test_a_server_that_dies_is_told(place: Path, digits_weights: Path) -> None:
 
 
 def test_an_unknown_place(digits_data: Dataset) -> None:
-    with pytest.raises(ClueError, match="--on must be processes, ray or ray:ADDRESS, not 'moon'"):
+    with pytest.raises(ClueError, match="--on must be processes, ray, ray:ADDRESS or here, not 'moon'"):
         executors.start("moon", SETTING, digits_data, 1, 1)
 
 
