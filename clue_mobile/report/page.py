@@ -83,13 +83,14 @@ footer { color: var(--soft); font-size: .85rem; border-top: 1px solid var(--line
 @media print { .scroll { overflow: visible; } th button::after { content: ""; } details { display: none; } }
 """
 
-# Numbers sort as numbers ("12.3 ± 0.4" by its 12.3), a dash for what is not known always comes last.
+# Numbers sort as numbers ("12.3 ± 0.4" by its 12.3), "> 200" by its
+# 200), a dash for what is not known always comes last.
 SCRIPT = """"use strict";
 for (const table of document.querySelectorAll("table")) {
   const headings = [...table.tHead.rows[0].cells];
   const read = (row, column) => row.cells[column].firstChild?.textContent.trim() ?? "";
   const number = (text) => {
-    const plain = text.replace(/,/g, "").replace(/^\\u2212/, "-");
+    const plain = text.replace(/^[>\\s]+/, "").replace(/,/g, "").replace(/^\\u2212/, "-");
     return /^[-+]?\\.?\\d/.test(plain) ? parseFloat(plain) : NaN;
   };
   headings.forEach((heading, column) => {
