@@ -25,6 +25,9 @@ from clue_mobile.report.page import PAGE, SCRIPT, STYLE
 
 __all__ = ["Picture", "Report", "Table", "render", "write_report"]
 
+LONG = 30
+"""Letters of a cell from which on it is words, which wrap, and no number."""
+
 KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
@@ -140,7 +143,7 @@ def _body(table: Table, start: int, end: int) -> str:
 
 def _cell(table: Table, row: int, column: int, text: str) -> str:
     best = (row, column) in table.best
-    kind = ' class="best"' if best else ""
+    kind = ' class="best"' if best else ' class="words"' if len(text) > LONG else ""
     shade = f' style="--shade:{table.shades[row][column]:.3f}"' if table.shades is not None else ""
     said = '<span class="hidden"> (best)</span>' if best else ""
     return f"<td{kind}{shade}>{escape(text)}{said}</td>"

@@ -211,6 +211,7 @@ def test_the_report(tmp_path: Path) -> None:
     page = render(report)
     assert page.count("<table>") == 4
     assert page.count("<td>12.00 ± 2.83</td>") >= 2  # of 10 and 14
+    assert '<td class="words">' not in page
     assert page.count('<tr class="stressed"><th scope="row">Retrain</th>') == 3
     assert 'alt="Accuracy on the test images of each class"' in page
 

@@ -34,7 +34,7 @@ def shown(tmp_path: Path) -> Report:
     Image.fromarray(np.full((40, 60, 3), (0, 114, 178), np.uint8)).save(path)
     shaded = Table("Confusion", ["True", "a", "b"], [["a", "9", "1"], ["b", "0", "10"]],
                    shades=[[0, 0.9, 0.1], [0, 0, 1]], note="Rows are true classes.")  # fmt: skip
-    rows = [["R", "0"], ["S", "9"], ["T", "8"]]
+    rows = [["R", "0"], ["S", "9"], ["T", "8 " * 20]]
     sections, stressed = {0: "Own", 1: "Others"}, frozenset({0})
     parts = Table("Parts", ["Method", "UA"], rows, sections=sections, stressed=stressed)
     picture = Picture(path, "Energies before and after", "A blue field")
@@ -87,6 +87,7 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path: Path) -> None:
     assert "Forgetting “&lt;3&gt;”" in text
     assert '<tr class="stressed"><th scope="row">R</th><td>0</td></tr>' in text
     assert '<th scope="rowgroup" colspan="2">Others</th>' in text
+    assert '<td class="words">8 8 8' in text
     assert "GA &lt;b&gt; &amp; co" in text
     assert '<td class="best">9.50 ± 0.40<span class="hidden"> (best)</span></td>' in text
     raw = re.search(r'<pre id="results" tabindex="0">(.*?)</pre>', text, re.DOTALL)
