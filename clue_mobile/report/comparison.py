@@ -44,9 +44,12 @@ class Stat:
 
 @dataclass(frozen=True)
 class Line:
-    """A method's summary; stats by the names of METRICS, None where nothing was measured. density: share of
-    weights that the method changed. on_device: whether it runs there, so
-    that retain data, if it needs some, is shipped in the bundle. per_class: accuracy on the test images of each class, in percent."""
+    """A method's summary; stats by the names of METRICS, None where nothing was measured.
+
+    on_device: whether it runs there, so that retain data, if it needs some, is shipped in the bundle.
+    density: share of the weights that the method changed. per_class: accuracy on the test images of each
+    class, in percent.
+    """
 
     method: str
     variant: str
