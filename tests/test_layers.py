@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clue_mobile.gates": {"errors", "parity", "plan", "pi_runtime"},
     "clue_mobile.study": {
         "errors", "spec", "data", "models", "training", "evaluate", "report", "bundle", "export",
-        "pi_runtime",
+        "methods", "pi_runtime",
     },
     "clue_mobile.cli": {
         "errors", "version", "cli", "spec", "data", "models", "training", "evaluate", "report", "bundle",

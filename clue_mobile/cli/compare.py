@@ -13,6 +13,7 @@ from clue_mobile.cli.common import (
     ValidationOption,
     bar,
     console,
+    load_data,
     note,
     print_json,
     settings,
@@ -116,8 +117,7 @@ def command(
         _retrained(retrained or [], spec.classes, labels), settings(training or []), original_per_seed,
         threads, cell_seconds, retry_failed,
     )  # fmt: skip
-    with bar("images", as_json) as tell_images:
-        dataset = setting.load(lambda done, total: tell_images(done, total, ""))
+    dataset = load_data(data, spec, validation, as_json)
     if dry_run:
         _dry_run(study, dataset, jobs, as_json)
         return

@@ -14,6 +14,7 @@ from clue_mobile.cli.common import (
     ValidationOption,
     bar,
     console,
+    load_data,
     note,
     print_json,
     settings,
@@ -70,7 +71,8 @@ def command(
 ) -> None:
     """See HELP. Exit code 1 where no trial of some method ended well."""
     from clue_mobile import models
-    from clue_mobile.study import compare, defaults, tune
+    from clue_mobile.methods import METHODS
+    from clue_mobile.study import defaults, spaces, tune
     from clue_mobile.study.tasks import Setting
 
     if not trial_seconds > 0:
@@ -78,10 +80,12 @@ def command(
     spec = models.resolve_spec(model, weights=weights, card=card)
     label = class_label(forget, spec.classes)
     given = {**defaults.embedded(spec), **(defaults.read(hyperparameters) if hyperparameters else {})}
-    chosen = compare.choose(method, {name: f for name, f in given.items() if ":" not in name})
+    if method == "all":
+        chosen = [name for name in METHODS if spaces.tunable(name)]
+    else:
+        chosen = [name for word in method.split(",") if spaces.space(name := word.strip())]
     setting = Setting(spec, data, validation, test=False)
-    with bar("images", as_json) as tell_images:
-        dataset = setting.load(lambda done, total: tell_images(done, total, ""))
+    dataset = load_data(data, spec, validation, as_json)
     results: dict[str, tune.Found] = {}
     for name in chosen:
         fields = {**defaults.fields_of(name, given), **settings(set_ or [])}

@@ -44,13 +44,18 @@ class Stat:
 
 @dataclass(frozen=True)
 class Line:
-    """A method's summary; stats by the names of METRICS, None where nothing was measured. density: share of
-    weights that the method changed. per_class: accuracy on the test images of each class, in percent."""
+    """A method's summary; stats by the names of METRICS, None where nothing was measured.
+
+    on_device: whether it runs there, so that retain data, if it needs some, is shipped in the bundle.
+    density: share of the weights that the method changed. per_class: accuracy on the test images of each
+    class, in percent.
+    """
 
     method: str
     variant: str
     name: str
     retain: str
+    on_device: bool
     block: str
     config: Mapping[str, Any]
     batch: int
@@ -148,6 +153,7 @@ def _line(rows: Sequence[Row], references: References) -> Line:
         first["variant"],
         first["title"] + reading + (f" ({first['variant']})" if first["variant"] else ""),
         first["retain"],
+        first["on_device"],
         first.get("block", ""),
         first["config"],
         first["batch"],

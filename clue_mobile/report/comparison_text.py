@@ -143,7 +143,7 @@ def cell(stat: Stat | None, digits: int) -> str:
 
 
 def _cells(line: Line) -> list[str]:
-    retain = "yes" if line.retain else "no"
+    retain = ("shipped" if line.on_device else "yes") if line.retain else "no"
     return [
         line.name,
         NOT_KNOWN if line.method == ORIGINAL else retain,

@@ -11,14 +11,22 @@ from clue_mobile.errors import ClueError
 from clue_mobile.report.comparison import ORIGINAL, RETRAIN, Comparison, Line
 from clue_mobile.report.plots import BEFORE, DASHED, FAINT, FORGET, INK, RETAIN, drawn, plain
 
-KINDS = {"without retain data": RETAIN, "with retain data": FORGET, "reference": BEFORE}
+SHIPPED = "#009E73"  # of the same palette
+KINDS = {
+    "without retain data": RETAIN,
+    "with what a bundle ships": SHIPPED,
+    "with retain data": FORGET,
+    "reference": BEFORE,
+}
 
 
 def kind(line: Line) -> str:
     """Which of KINDS the line's method is."""
     if line.method in (ORIGINAL, RETRAIN):
         return "reference"
-    return "with retain data" if line.retain else "without retain data"
+    if not line.retain:
+        return "without retain data"
+    return "with what a bundle ships" if line.on_device else "with retain data"
 
 
 def gaps_picture(path: Path, comparison: Comparison, title: str) -> Path:
@@ -145,4 +153,4 @@ def _legend(figure: object, lines: Sequence[Line]) -> None:
     assert isinstance(figure, Figure)
     present = {kind(line) for line in lines}
     keys = [Patch(color=colour, label=name) for name, colour in KINDS.items() if name in present]
-    figure.legend(handles=keys, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(handles=keys, loc="outside lower center", ncols=4, frameon=False, fontsize=9)

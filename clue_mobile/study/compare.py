@@ -257,7 +257,8 @@ def _accuracy(before: Mapping[tuple[int, str], Row], cell: Cell, todo: Plan) -> 
 def _row(cell: Cell, study: Study, outcome: Mapping[str, Any]) -> Row:
     """The line of the file: what the cell is, what its method says of itself, and what came of it."""
     method = methods.get(cell.method)
-    about = {"title": method.TITLE, "source": method.SOURCE, "retain": method.RETAIN}
+    about: Row = {"title": method.TITLE, "source": method.SOURCE, "retain": method.RETAIN}
+    about["on_device"] = hasattr(method, "build")
     return {
         "key": cell.key,
         **dataclasses.asdict(cell),

@@ -26,7 +26,8 @@ def row(method: str, seed: int, ua: float, ra: float, ta: float, mia: float, **m
     return {
         "method": method, "variant": "", "config": {"lr": 0.5}, "batch": 32, "code": "", "model": "m",
         "data": "d", "source_of_data": "digits", "forget_class": 0, "class_name": "a_0", "seed": seed,
-        "title": method.title(), "retain": "", "status": "done", "threads": 1, "density": None,
+        "title": method.title(), "retain": "", "on_device": False, "status": "done", "threads": 1,
+        "density": None,
         "scores": {"ua": ua, "ra": ra, "ta": ta, "mia": mia, "forget_test": ua,
                    "per_class": PER_CLASS.get(method, [ua, ta])},
         "deep": {"probe": 50.0, "relearn_steps": relearn, "relearn_limit": 200},
