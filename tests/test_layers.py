@@ -29,8 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clue_mobile.programs": {"errors", "plan", "flat", "lowering", "methods"},
     "clue_mobile.data": {"errors"},
     "clue_mobile.training": {"errors", "spec", "models"},
-    "clue_mobile.evaluate": {"errors", "data"},
-    "clue_mobile.report": {"errors", "evaluate"},
+    "clue_mobile.evaluate": {"errors", "data", "spec"},
+    "clue_mobile.report": {"errors", "version", "models", "evaluate"},
     "exporters": {"errors", "plan", "flat", "lowering", "programs", "pi_runtime", "contract", "exporters"},
     "clue_mobile.bundle": {
         "errors", "version", "spec", "plan", "flat", "programs", "exporters", "pi_runtime",
@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clue_mobile.gates": {"errors", "parity", "plan", "pi_runtime"},
     "clue_mobile.study": {
         "errors", "spec", "data", "models", "training", "evaluate", "report", "bundle", "export",
-        "pi_runtime",
+        "methods", "pi_runtime",
     },
     "clue_mobile.cli": {
         "errors", "version", "cli", "spec", "data", "models", "training", "evaluate", "report", "bundle",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from clue_mobile.errors import ClueError
+from clue_mobile.spec import ModelSpec
 from pi_runtime.bundle import Bundle
 from pi_runtime.classify import Classifier
 from pi_runtime.engine import Array, Engine
@@ -18,8 +19,20 @@ from pi_runtime.request import load
 
 def state_table(bundle: Bundle) -> list[dict[str, Any]]:
     """The manifest's table of tensors: name, shape, value, offset, kind, trainable."""
-    table: list[dict[str, Any]] = json.loads((bundle.root / "manifest.json").read_bytes())["state"]
+    table: list[dict[str, Any]] = _manifest(bundle)["state"]
     return table
+
+
+def model_spec(bundle: Bundle) -> ModelSpec:
+    """The facts of the model that was exported, its name among them."""
+    raw = _manifest(bundle)
+    mean, std = (tuple(map(float, raw["preprocessing"][name])) for name in ("mean", "std"))
+    return ModelSpec(raw["model"]["name"], bundle.classes, bundle.input_shape, mean, std)
+
+
+def _manifest(bundle: Bundle) -> dict[str, Any]:
+    raw: dict[str, Any] = json.loads((bundle.root / "manifest.json").read_bytes())
+    return raw
 
 
 def pack(bundle: Bundle, tensors: Mapping[str, Array]) -> dict[str, Array]:

@@ -117,7 +117,7 @@ def scalars(pairs: list[str]) -> dict[str, float]:
 
 
 def load_data(source: str, bundle: Any, validation: int | None, quiet: bool) -> Any:
-    """The data set at the input size and in the class order of a bundle (or a model's spec)."""
+    """The data set at the input size and in the class order of a bundle or a ModelSpec."""
     from clue_mobile import data
 
     with bar("images", quiet) as tell:

@@ -21,12 +21,14 @@ from clue_mobile.cli.common import (
 )
 from clue_mobile.errors import ClueError
 
+WIDEST = 20  # classes of a confusion matrix on a terminal; --json and --html have it whole
+
 HELP = (
     "Measure UA, RA, TA and MIA of the original, the served and (given its weights) the retrained model, "
     "by the exported programs.\n\n"
     "Example: clue-mobile evaluate cifar.clue --data cifar10_images.zip --forget airplane --store "
     "cifar.store "
-    "--retrained without_airplane.safetensors --picture result.png"
+    "--retrained without_airplane.safetensors --deep --html result.html"
 )
 
 
@@ -47,6 +49,18 @@ def command(
     ] = None,
     markdown: Annotated[
         Path | None, typer.Option(help="Write the table as Markdown.", show_default=False)
+    ] = None,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Also three attacks, energies, a linear probe, the relearn cost, each class and the "
+            "confusion matrix, with the model built again in PyTorch: what tells forgetting from hiding.",
+        ),
+    ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Write tables, picture and results as one HTML file.", show_default=False),
     ] = None,
     float16: Annotated[
         bool, typer.Option("--float16", help="Predict in float16, by the program of --float16-predict.")
@@ -77,7 +91,8 @@ def command(
             retrained=retrained,
             seed=seed,
             threads=threads,
-            energies=picture is not None,
+            energies=picture is not None or (html is not None and store is not None),
+            deep=deep,
             program="predict_float16" if float16 else "predict",
             progress=lambda name, done, total: tell(done, total, name),
         )
@@ -87,11 +102,19 @@ def command(
         from clue_mobile.models.weights import write_atomic
 
         write_atomic(markdown, report.to_markdown(found.rows).encode())
+    if html is not None:
+        words = f"The bundle {opened.name} on the images of {data}; random draws with seed {seed}."
+        found.write_report(html, opened.name, [words])
     if as_json:
-        print_json({"bundle": str(bundle), "forget": opened.classes[label], **report.to_json(found.rows)})
+        print_json({"bundle": str(bundle), "forget": opened.classes[label], **found.to_json()})
     else:
-        console().print(
-            report.to_rich(found.rows, title=f"{opened.name}: forgetting {opened.classes[label]}")
-        )
+        out = console()
+        out.print(report.to_rich(found.rows, title=f"{opened.name}: forgetting {opened.classes[label]}"))
+        for table in found.deep_tables(widest=WIDEST):
+            out.print(table.to_rich())
+            if table.note:
+                out.print(f"{table.note}\n", style="dim")
         if picture is not None:
             print(f"picture: {picture}")
+        if html is not None:
+            print(f"report: {html}")

@@ -13,6 +13,9 @@ For a forgotten class f, with images as they are stored (no augmentation):
 A method is judged by its distance from the model retrained without f (`Scores.gap`), not by any extreme of
 these. They are the usual measures of class unlearning, e.g. in Fan et al., SalUn, ICLR 2024, arXiv:2310.12508
 (where UA is 100 minus ours).
+
+A model may have more outputs than the data set has classes (a shadow class): they take part in every softmax
+and energy, and are never right.
 """
 
 from __future__ import annotations
@@ -28,7 +31,13 @@ from clue_mobile.data import Dataset, Progress
 from clue_mobile.errors import ClueError
 
 Predict = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
-"""Images, uint8 [N, H, W, C] for any N > 0, to logits, float32 [N, K]."""
+"""Images, uint8 [N, H, W, C] for any N > 0, to logits, float32 [N, K], K at least the number of classes."""
+
+Labelled = tuple[npt.NDArray[np.floating], npt.NDArray[np.int64]]
+"""Logits [N, K] and the labels [N] of the images."""
+
+Feature = Callable[[npt.NDArray[np.floating], npt.NDArray[np.int64]], npt.NDArray[np.float64]]
+"""Logits [N, K] and labels [N] to one number for each image, [N]: what an attack sees of it."""
 
 BATCH = 512
 """Images given to a Predict at once."""
@@ -98,7 +107,7 @@ def accuracy(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.int64]) ->
 def predict_all(
     predict: Predict, images: npt.NDArray[np.uint8], classes: int, progress: Progress | None = None
 ) -> npt.NDArray[np.float32]:
-    """Return the logits [N, `classes`] of images [N, H, W, C], predicted `BATCH` at a time.
+    """Return the logits [N, K] of images [N, H, W, C], predicted `BATCH` at a time; K is `classes` or more.
 
     Raises ClueError if the model's logits have another shape.
     """
@@ -106,10 +115,13 @@ def predict_all(
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH]
         out = predict(batch)
-        if out.shape != (len(batch), classes):
+        wrong = out.ndim != 2 or len(out) != len(batch) or out.shape[1] < classes
+        if wrong or (start and out.shape[1] != logits.shape[1]):
             raise ClueError(
                 f"for {len(batch)} images and {classes} classes the model gave logits {list(out.shape)}"
             )
+        if not start:
+            logits = np.empty((len(images), out.shape[1]), dtype=np.float32)
         logits[start : start + len(batch)] = out
         if progress is not None:
             progress(start + len(batch), len(images))
@@ -117,19 +129,21 @@ def predict_all(
 
 
 def membership_attack(
-    members: tuple[npt.NDArray[np.floating], npt.NDArray[np.int64]],
-    others: tuple[npt.NDArray[np.floating], npt.NDArray[np.int64]],
-    forgotten: tuple[npt.NDArray[np.floating], npt.NDArray[np.int64]],
+    members: Labelled,
+    others: Labelled,
+    forgotten: Labelled,
     *,
     seed: int = 0,
     limit: int = MIA_LIMIT,
+    feature: Feature | None = None,
 ) -> float:
     """Return the percentage of `forgotten` that the attack does not take for members.
 
     Each argument is (logits [N, K], labels [N]): images trained on, images not trained on, and the forget
     set. The attack learns from equally many of both kinds, the same number of each class, drawn with `seed`,
-    at most `limit` of a kind. Raises ClueError if no class has images of both kinds, the forget set is empty,
-    or logits are not finite. Its time grows with the square of the number drawn.
+    at most `limit` of a kind. feature: what it sees of an image; None is the softmax probability of the true
+    label. Raises ClueError if no class has images of both kinds, the forget set is empty, or logits are not
+    finite. Its time grows with the square of the number drawn.
     """
     try:
         from sklearn.svm import SVC
@@ -139,13 +153,40 @@ def membership_attack(
         ) from error
     if not len(forgotten[1]):
         raise ClueError("the membership attack has no images of the forgotten class")
+    for logits, _ in (members, others, forgotten):
+        if not np.isfinite(logits).all():
+            raise ClueError("the model's logits are not all finite: its weights have diverged")
+    seen = feature or true_probability
     counts = _quotas(members[1], others[1], limit)
     # RandomState, not default_rng: NumPy promises its stream for good, so a seed keeps its meaning.
     random = np.random.RandomState(seed)
-    features = [_true_probability(*kind)[_draw(kind[1], counts, random)] for kind in (members, others)]
+    features = [seen(*kind)[_draw(kind[1], counts, random), None] for kind in (members, others)]
     is_member = np.repeat([1, 0], [len(features[0]), len(features[1])])
     attack = SVC(C=3, kernel="rbf", gamma="auto").fit(np.concatenate(features), is_member)
-    return 100.0 * (1.0 - float(np.mean(attack.predict(_true_probability(*forgotten)))))
+    return 100.0 * (1.0 - float(np.mean(attack.predict(seen(*forgotten)[:, None]))))
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """A model's logits for every training and test image of a data set, float32 [N, K], in its order."""
+
+    train: npt.NDArray[np.float32]
+    test: npt.NDArray[np.float32]
+
+
+def outputs(predict: Predict, dataset: Dataset, progress: Progress | None = None) -> Outputs:
+    """Predict the training and the test images; `progress(done, total)` counts both.
+
+    Raises ClueError if the data set has no test images, and if the model's logits have another shape.
+    """
+    train, test = dataset.require("train"), dataset.require("test")
+    total, classes = len(train) + len(test), len(dataset.classes)
+
+    def predicted(images: npt.NDArray[np.uint8], before: int) -> npt.NDArray[np.float32]:
+        report = None if progress is None else lambda done, _: progress(before + done, total)
+        return predict_all(predict, images, classes, report)
+
+    return Outputs(predicted(train.images, 0), predicted(test.images, len(train)))
 
 
 def score(
@@ -162,26 +203,32 @@ def score(
     ClueError if the data set has no test images, a single class, or no class of that number, and if the
     model's logits have another shape or are not finite.
     """
+    check_classes(dataset, forget_class)
+    found = outputs(predict, dataset, progress)
+    return scores_of(found, dataset, forget_class, seed, mia_limit)
+
+
+def check_classes(dataset: Dataset, forget_class: int) -> None:
+    """Raise ClueError if the data set has a single class, or no class number `forget_class`."""
     classes = len(dataset.classes)
     if not 0 <= forget_class < classes:
         raise ClueError(f"there is no class {forget_class}: the data set has classes 0 to {classes - 1}")
     if classes < 2:
         raise ClueError("a data set of one class has nothing to retain")
-    train, test = dataset.require("train"), dataset.require("test")
-    total = len(train) + len(test)
 
-    def predicted(images: npt.NDArray[np.uint8], before: int) -> npt.NDArray[np.float32]:
-        report = None if progress is None else lambda done, _: progress(before + done, total)
-        return predict_all(predict, images, classes, report)
 
-    train_logits, test_logits = predicted(train.images, 0), predicted(test.images, len(train))
+def scores_of(
+    found: Outputs, dataset: Dataset, forget_class: int, seed: int = 0, mia_limit: int = MIA_LIMIT
+) -> Scores:
+    """The scores that `score` gives, of logits that are there already."""
+    train, test = dataset.train, dataset.test
     forgotten, forgotten_test = train.labels == forget_class, test.labels == forget_class
-    forget = train_logits[forgotten], train.labels[forgotten]
-    retain = train_logits[~forgotten], train.labels[~forgotten]
-    others = test_logits[~forgotten_test], test.labels[~forgotten_test]
+    forget = found.train[forgotten], train.labels[forgotten]
+    retain = found.train[~forgotten], train.labels[~forgotten]
+    others = found.test[~forgotten_test], test.labels[~forgotten_test]
     per_class = tuple(
-        accuracy(test_logits[test.labels == label], test.labels[test.labels == label])
-        for label in range(classes)
+        accuracy(found.test[test.labels == label], test.labels[test.labels == label])
+        for label in range(len(dataset.classes))
     )
     return Scores(
         ua=accuracy(*forget),
@@ -193,13 +240,11 @@ def score(
     )
 
 
-def _true_probability(
+def true_probability(
     logits: npt.NDArray[np.floating], labels: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """Return the softmax probability of each row's label, as features [N, 1]."""
-    if not np.isfinite(logits).all():
-        raise ClueError("the model's logits are not all finite: its weights have diverged")
-    return np.take_along_axis(softmax(logits), labels[:, None], axis=1)
+    """Return the softmax probability of each row's label, [N]."""
+    return np.take_along_axis(softmax(logits), labels[:, None], axis=1)[:, 0]
 
 
 def _quotas(

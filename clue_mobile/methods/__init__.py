@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from clue_mobile.errors import ClueError, unknown
@@ -35,6 +38,11 @@ METHODS = {
     "logit_mask": "clue_mobile.methods.logit_mask",
 }
 """In the order in which tables show them."""
+
+BLOCKS = {
+    "sisa": "clue_mobile.methods.sisa",
+}
+"""Those with an original model of their own, and so a block of their own in a table; no `unlearn`."""
 
 
 class Samples(NamedTuple):
@@ -85,10 +93,35 @@ class Method(Protocol):
 
 
 def get(name: str) -> Method:
-    """The method called `name`; raises ClueError listing the choices."""
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    return cast(Method, importlib.import_module(METHODS[name]))
+    """The method called `name`, or of your own file, path/name.py; raises ClueError listing the choices."""
+    if name.endswith(".py"):
+        return _own(Path(name))
+    known = {**METHODS, **BLOCKS}
+    if name not in known:
+        raise unknown("method", name, known)
+    return cast(Method, importlib.import_module(known[name]))
+
+
+def _own(path: Path) -> Method:
+    """A method that is not part of the package."""
+    if not path.is_file():
+        raise ClueError(f"no file {path} to take a method from")
+    name = f"_clue_mobile_method_{path.stem}"
+    found = importlib.util.spec_from_file_location(name, path)
+    assert found is not None  # .py always has a loader
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module  # dataclasses look the module up by its name
+    try:
+        found.loader.exec_module(module)
+    except Exception as error:  # the user's code
+        raise ClueError(f"cannot import {path}: {type(error).__name__}: {error}") from error
+    missing = [
+        each for each in ("TITLE", "SOURCE", "RETAIN", "Config", "unlearn") if not hasattr(module, each)
+    ]
+    if missing:
+        raise ClueError(f"{path} is no method: it lacks {', '.join(missing)}")
+    return cast(Method, module)
 
 
 def on_device(name: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from clue_mobile.errors import ClueError
 
@@ -25,6 +24,7 @@ class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.qkv = nn.Linear(WIDTH, 3 * WIDTH)
+        self.softmax = nn.Softmax(dim=-1)  # a layer, so that a hook sees the attention
         self.proj = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -35,7 +35,7 @@ class Attention(nn.Module):
         q, k, v = (
             part.reshape(batch, tokens, HEADS, head).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1)
         )
-        weights = F.softmax(q @ k.transpose(-2, -1) * head**-0.5, dim=-1)
+        weights = self.softmax(q @ k.transpose(-2, -1) * head**-0.5)
         return self.proj((weights @ v).transpose(1, 2).reshape(batch, tokens, WIDTH))
 
 

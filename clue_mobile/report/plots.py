@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,7 @@ from clue_mobile.errors import ClueError
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Colours that stay apart with any colour vision: Okabe and Ito, https://jfly.uni-koeln.de/color/
 FORGET, RETAIN = "#D55E00", "#0072B2"
@@ -62,15 +64,7 @@ def forgetting_picture(
     them, or an energy list is empty or not finite.
     """
     _check(before, after, retrain_per_class, classes, forget_class)
-    try:
-        import matplotlib as mpl
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ClueError("pictures need matplotlib: pip install 'clue-mobile[export]'") from error
-    with mpl.rc_context({"text.parse_math": False}):  # a class name with dollar signs is no formula
-        figure = Figure(figsize=(11, 6.4), dpi=150, layout="constrained", facecolor="white")
-        FigureCanvasAgg(figure)
+    with drawn(path, (11, 6.4)) as figure:
         grid = figure.add_gridspec(2, 2, width_ratios=(1.0, 1.25))
         top = figure.add_subplot(grid[0, 0])
         bottom = figure.add_subplot(grid[1, 0], sharex=top, sharey=top)
@@ -79,6 +73,25 @@ def forgetting_picture(
         _draw_accuracies(right, before, after, retrain_per_class, classes, forget_class)
         heading = title or f"Forgetting the class “{classes[forget_class]}”"
         figure.suptitle(heading, fontsize=14, color=INK, weight="bold")
+    return Path(path)
+
+
+@contextlib.contextmanager
+def drawn(path: str | os.PathLike[str], size: tuple[float, float]) -> Iterator[Figure]:
+    """A figure of `size` inches to draw on, which becomes the PNG at `path`, whole or not at all.
+
+    Missing folders are made. Raises ClueError if matplotlib is missing.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ClueError("pictures need matplotlib: pip install 'clue-mobile[export]'") from error
+    with mpl.rc_context({"text.parse_math": False}):  # a class name with dollar signs is no formula
+        figure = Figure(figsize=size, dpi=150, layout="constrained", facecolor="white")
+        FigureCanvasAgg(figure)
+        yield figure
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -87,7 +100,6 @@ def forgetting_picture(
             unfinished.replace(target)
         finally:
             unfinished.unlink(missing_ok=True)
-    return target
 
 
 def _check(
@@ -135,7 +147,7 @@ def _draw_energies(top: Axes, bottom: Axes, before: Snapshot, after: Snapshot) -
             axes.axvline(float(np.median(energies)), color=colour, **DASHED)
         axes.set_title(f"Energy {name}", loc="left", fontsize=11, color=INK)
         axes.set_ylabel("images per bin (%)", color=INK)
-        _plain(axes, "y")
+        plain(axes, "y")
     top.tick_params(labelbottom=False)
     top.plot([], [], color=INK, label="median", **DASHED)
     top.legend(frameon=False, loc="upper right")
@@ -158,7 +170,7 @@ def _draw_accuracies(
     places = np.arange(len(shown))
     height = 0.38
     forgotten = shown.index(forget_class)
-    _plain(axes, "x")
+    plain(axes, "x")
     axes.axhspan(forgotten - 0.5, forgotten + 0.5, color=HIGHLIGHT, zorder=0)
     colours = [FORGET if label == forget_class else RETAIN for label in shown]
     axes.barh(places - height / 2, [before.per_class[label] for label in shown], height, color=BEFORE)
@@ -203,7 +215,7 @@ def _shown(before: Snapshot, after: Snapshot, forget_class: int) -> list[int]:
     return sorted(np.argsort(-change, kind="stable")[:MAX_BARS].tolist())
 
 
-def _plain(axes: Axes, grid: Literal["x", "y"]) -> None:
+def plain(axes: Axes, grid: Literal["x", "y"]) -> None:
     """Leave the axes their baseline and faint grid lines along one direction, behind the data."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

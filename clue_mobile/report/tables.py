@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from clue_mobile.errors import ClueError
 from clue_mobile.evaluate import Scores
+from clue_mobile.report.grid import Table
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
 REFERENCE = "Retrain"
 """The row from which the gaps of the others are measured."""
@@ -29,29 +30,30 @@ class Row:
     peak_mib: float | None = None
 
 
-def to_rich(rows: Sequence[Row], *, title: str | None = None, reference: str = REFERENCE) -> Table:
+def to_rich(rows: Sequence[Row], *, title: str | None = None, reference: str = REFERENCE) -> RichTable:
     """Return the table for a terminal; the reference row is bold. Scores are in percent, gaps in points."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    # Lean lines, so that no number is cut on a terminal of 80 columns.
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    for heading in HEADINGS:
-        first = heading == "Method"
-        table.add_column(heading, justify="left" if first else "right", no_wrap=first)
-    for row, cells in zip(rows, _cells(rows, reference), strict=True):
-        # Text, not str: a name in square brackets is no markup.
-        table.add_row(*map(Text, cells), style="bold" if row.name == reference else None)
-    return table
+    return _table(rows, title or "", reference).to_rich()
 
 
 def to_markdown(rows: Sequence[Row], *, reference: str = REFERENCE) -> str:
     """Return the table in Markdown, ending with a newline. Scores are in percent, gaps in points."""
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|---" + "|---:" * (len(HEADINGS) - 1) + "|"]
-    for cells in _cells(rows, reference):
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+    return _table(rows, "", reference).to_markdown()
+
+
+def to_table(rows: Sequence[Row], *, caption: str, reference: str = REFERENCE) -> Table:
+    """Return the table for a report; the lowest gap is marked."""
+    gaps = {at: gap for at, gap in enumerate(_gaps(rows, reference)) if gap is not None}
+    lowest = min(gaps.values(), default=None)
+    column = HEADINGS.index("Avg. gap")
+    return Table(
+        caption,
+        HEADINGS,
+        _cells(rows, reference),
+        best=frozenset((at, column) for at, gap in gaps.items() if gap == lowest),
+        note="UA: accuracy on the forget set; RA: on the retain set; TA: on the test images of the other "
+        "classes; MIA: images of the forget set that a membership attack takes for never trained on; all in "
+        f"percent. Avg. gap: mean distance of these four from {reference}, in points.",
+    )
 
 
 def to_json(rows: Sequence[Row], *, reference: str = REFERENCE) -> dict[str, Any]:
@@ -84,20 +86,26 @@ def _gaps(rows: Sequence[Row], reference: str) -> list[float | None]:
     return [None if row.name == reference else row.scores.gap(found[0]) for row in rows]
 
 
+def _table(rows: Sequence[Row], caption: str, reference: str) -> Table:
+    stressed = frozenset(at for at, row in enumerate(rows) if row.name == reference)
+    return Table(caption, HEADINGS, _cells(rows, reference), stressed=stressed)
+
+
 def _cells(rows: Sequence[Row], reference: str) -> list[list[str]]:
     """Return the text of each row's cells."""
     return [
         [
             row.name,
             *(f"{value:.2f}" for value in (row.scores.ua, row.scores.ra, row.scores.ta, row.scores.mia)),
-            _number(gap, 2),
+            number(gap, 2),
             f"{row.scores.forget_test:.2f}",
-            _number(row.wall_s, 1),
-            _number(row.peak_mib, 0),
+            number(row.wall_s, 1),
+            number(row.peak_mib, 0),
         ]
         for row, gap in zip(rows, _gaps(rows, reference), strict=True)
     ]
 
 
-def _number(value: float | None, digits: int) -> str:
+def number(value: float | None, digits: int) -> str:
+    """Return a number with thousands separated, NOT_KNOWN for None."""
     return NOT_KNOWN if value is None else f"{value:,.{digits}f}"

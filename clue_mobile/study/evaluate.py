@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,34 @@ import numpy as np
 
 from clue_mobile.bundle.reader import Predictor, pack
 from clue_mobile.errors import ClueError
-from clue_mobile.evaluate.metrics import Predict, Scores, energy, predict_all, score
-from clue_mobile.report import Row, Snapshot, forgetting_picture
-from pi_runtime import weights as weight_files
+from clue_mobile.evaluate.metrics import (
+    Predict,
+    Scores,
+    check_classes,
+    energy,
+    outputs,
+    predict_all,
+    scores_of,
+)
+from clue_mobile.report import (
+    Picture,
+    Report,
+    Row,
+    Snapshot,
+    Table,
+    class_table,
+    confusion_tables,
+    deep_table,
+    forgetting_picture,
+    to_json,
+    to_table,
+    write_report,
+)
+from clue_mobile.study.rebuild import rebuild
+from clue_mobile.study.served import served, shipped
 from pi_runtime.bundle import Bundle
 from pi_runtime.engine import Array
 from pi_runtime.onnx_engine import OnnxEngine
-from pi_runtime.store import Store
 
 if TYPE_CHECKING:
     from clue_mobile.data import Dataset
@@ -30,13 +52,14 @@ _ENERGY_IMAGES = 2000  # of each set: enough for a histogram of 60 bins
 @dataclass(frozen=True)
 class Evaluation:
     """Rows in the order Original, Retrain (if given), the method (if a store is given); snapshots by row
-    name, for the picture."""
+    name, for the picture; `deep` by row name, what `clue_mobile.evaluate.deep` tells, if asked for."""
 
     rows: list[Row]
     snapshots: Mapping[str, Snapshot]
     classes: tuple[str, ...]
     label: int
     method: str
+    deep: Mapping[str, Mapping[str, Any]]
 
     def draw(self, path: Path) -> Path:
         """The picture of before and after. Raises ClueError where no store, and so no after, was given."""
@@ -54,6 +77,32 @@ class Evaluation:
             retrain_per_class=retrain.per_class if retrain else None,
         )
 
+    def deep_tables(self, widest: int | None = None) -> list[Table]:
+        """What `deep` tells, as tables; none where it was not asked for. Of more than `widest` classes there
+        is no confusion matrix."""
+        if not self.deep:
+            return []
+        shown = widest is None or len(self.classes) <= widest
+        matrices = confusion_tables(self.deep, self.classes) if shown else []
+        return [deep_table(self.deep), class_table(self.deep, self.classes, self.label), *matrices]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that was measured."""
+        return {**to_json(self.rows), **({"deep": self.deep} if self.deep else {})}
+
+    def write_report(self, path: Path, name: str, introduction: Sequence[str] = ()) -> Path:
+        """The tables, the picture where there is one, and the results as one HTML file."""
+        forgotten = self.classes[self.label]
+        with tempfile.TemporaryDirectory() as folder:
+            pictures = []
+            if self.method in self.snapshots:
+                drawn = self.draw(Path(folder) / "forgetting.png")
+                caption = f"Energies and accuracies before and after forgetting {forgotten}"
+                pictures = [Picture(drawn, caption, f"{caption}; the table above has the numbers.")]
+            tables = [to_table(self.rows, caption=f"Forgetting {forgotten}"), *self.deep_tables()]
+            report = Report(f"{name}: forgetting {forgotten}", introduction, tables, pictures, self.to_json())
+            return write_report(path, report)
+
 
 def evaluate_bundle(
     bundle: Bundle,
@@ -66,19 +115,22 @@ def evaluate_bundle(
     threads: int | None = None,
     energies: bool = False,
     program: str = "predict",
+    deep: bool = False,
     progress: Told = lambda name, done, total: None,
 ) -> Evaluation:
     """Score each set of weights on `dataset` for the forgotten class `label`.
 
     store: a device runtime's folder, whose served weights give the method's row, time and peak memory.
     retrained: a state dict trained without the class. energies: also keep what the picture needs. program:
-    which one predicts. Raises ClueError for weights of another model, missing test images or program.
+    which one predicts. deep: also attack, probe and relearn, with the module built again from the bundle's
+    model name. Raises ClueError for weights of another model, missing test images or program, and, if deep,
+    a model that cannot be built again.
     """
     dataset.require("test")
+    check_classes(dataset, label)
     engine = OnnxEngine(threads)
-    original = weight_files.read(bundle.file(bundle.weights.file), bundle.weights.sha256, bundle)
     todo: list[tuple[str, dict[str, Array], float | None, float | None]] = [
-        ("Original", _state(bundle, original), None, None)
+        ("Original", shipped(bundle), None, None)
     ]
     if retrained is not None:
         from clue_mobile.models.weights import read_state_dict
@@ -91,41 +143,36 @@ def evaluate_bundle(
         todo.append(("Retrain", pack(bundle, tensors), None, None))
     method = bundle.method.upper()
     if store is not None:
-        todo.append((method, *_served(bundle, store)))
-    rows, snapshots = [], {}
+        todo.append((method, *served(bundle, store)))
+    if deep:
+        rebuild(bundle, todo[0][1])  # fail before minutes of predictions, not after
+    rows: list[Row] = []
+    snapshots, deepened = {}, {}
     for name, state, wall, peak in todo:
         predict = Predictor(bundle, engine, state, program)
-        scores = score(
-            predict,
-            dataset,
-            label,
-            seed=seed,
-            progress=functools.partial(progress, name),
-        )
+        found = outputs(predict, dataset, functools.partial(progress, name))
+        scores = scores_of(found, dataset, label, seed)
         rows.append(Row(name, scores, wall, peak))
+        if deep:
+            from clue_mobile.evaluate.deep import deepen
+
+            deepened[name] = deepen(
+                *rebuild(bundle, state),
+                dataset,
+                label,
+                found,
+                scores,
+                seed=seed,
+                original_accuracy=rows[0].scores.forget_test,
+                progress=functools.partial(_within, progress, name),
+            )
         if energies:
             snapshots[name] = _snapshot(predict, dataset, label, scores)
-    return Evaluation(rows, snapshots, bundle.classes, label, method)
+    return Evaluation(rows, snapshots, bundle.classes, label, method, deepened)
 
 
-def _state(bundle: Bundle, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {v.name: arrays[str(v.weights_key)] for v in bundle.values.values() if v.role == "state"}
-
-
-def _served(bundle: Bundle, folder: Path) -> tuple[dict[str, Array], float | None, float | None]:
-    """The store's served weights, and seconds and peak MiB of the last request that was done."""
-    if not (folder / "store.db").is_file():  # a Store makes one where there is none
-        raise ClueError(f"no store at {folder}: give the folder that `clue-mobile forget` or `clue-pi` wrote")
-    store = Store(folder, bundle)
-    try:
-        serving = store.serving()
-        state = _state(bundle, weight_files.read(serving.path, serving.sha256, bundle))
-        done = [r for r in store.records() if r["phase"] == "request" and r["status"] == "done"]
-    finally:
-        store.close()
-    if not done:
-        raise ClueError(f"{folder} has no finished request: run `clue-mobile forget {bundle.root}` first")
-    return state, float(done[-1]["wall_s"]), float(done[-1]["peak_mem_bytes"]) / 2**20
+def _within(progress: Told, name: str, what: str, done: int, total: int) -> None:
+    progress(f"{name}: {what}", done, total)
 
 
 def _snapshot(predict: Predict, dataset: Dataset, label: int, scores: Scores) -> Snapshot:

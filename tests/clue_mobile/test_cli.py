@@ -22,7 +22,7 @@ from clue_mobile.cli import main
 from pi_runtime import Bundle, Runtime
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("export", "check", "forget", "evaluate", "models", "train", "demo")
+COMMANDS = ("export", "check", "forget", "evaluate", "explain", "compare", "tune", "models", "train", "demo")
 FORGET = "3"
 
 
@@ -131,6 +131,8 @@ SHORT = {
     "TRAIN DIGITS": "train --model digits_cnn --data digits --out",
     "FORGET": "forget {bundle} --data digits --forget 3",
     "EVALUATE": "evaluate {bundle} --data digits --forget 3",
+    "EXPLAIN": "explain --data digits --forget 3 --out m.png",
+    "BEFORE": "--model digits_cnn --before {weights}",
     "TRAIN": "train --data digits --model digits_cnn --out w.safetensors",
 }
 
@@ -143,8 +145,6 @@ BAD: dict[str, tuple[str, str]] = {
         "export --model no.py:f --classes a,b --input-shape 1,8,8 --mean 0 --std 1", "no file no.py",
     ),
     "method": ("EXPORT --method cleu", "unknown method 'cleu': did you mean 'clue'"),
-    "no training images": ("EXPORT --method ssd", "to export, --data DATA"),
-    "training images": ("EXPORT --method ssd --data nowhere", "nowhere"),
     "target": ("EXPORT --target pi6", "unknown target 'pi6'"),
     "runtime": ("EXPORT --runtime litrt", "unknown runtime 'litrt': did you mean 'litert'"),
     "spec": ("export --model torchvision:resnet18", "needs classes, input_shape, mean, std"),
@@ -182,6 +182,21 @@ BAD: dict[str, tuple[str, str]] = {
     "other retrained": (
         "EVALUATE --retrained other.safetensors", "has shape (1,), digits needs (16, 1, 3, 3)",
     ),
+    "report": ("EVALUATE --html file/r.html", "cannot make the folder file"),
+    "what to explain": ("EXPLAIN", "give either a bundle with --store, or --model with --before and --after"),
+    "explain both": ("EXPLAIN {bundle} BEFORE", "--before and --after, not both"),
+    "explain store": ("EXPLAIN {bundle}", "with a bundle the weights after are those of --store"),
+    "explain no store": ("EXPLAIN {bundle} --store no.store", "no store at no.store"),
+    "explain after": ("EXPLAIN BEFORE", "--model needs --before and --after"),
+    "explain class": ("EXPLAIN BEFORE --after {weights} --forget ten", "unknown class 'ten'"),
+    "explain split": ("EXPLAIN BEFORE --after {weights} --split all", "unknown split 'all'"),
+    "explain layer": (
+        "EXPLAIN BEFORE --after {weights} --layer conv9",
+        "unknown layer of digits_cnn with a feature map 'conv9': did you mean 'conv3'",
+    ),
+    "explain nothing": ("EXPLAIN BEFORE --after {weights} --images 0 --retain 0", "no image to explain"),
+    "explain many": ("EXPLAIN BEFORE --after {weights} --images 30", "1 to 24 images, not 33"),
+    "explain suffix": ("EXPLAIN BEFORE --after {weights} --out m.jpg", "--out must end in .png"),
     "train suffix": ("TRAIN DIGITS w.pt", "--out must end in .safetensors"),
     "train out": ("TRAIN DIGITS other.safetensors", "safetensors exists already"),
     "train folder": ("TRAIN DIGITS no/w.safetensors", "the folder no does not exist"),
@@ -317,7 +332,7 @@ def test_from_training_to_the_evidence(cli: Cli, tmp_path: Path, monkeypatch: py
 
     evaluation = ["evaluate", "d.clue", "--data", "digits", "--forget", FORGET, "--threads", "1"]
     found = cli(*evaluation, "--store", "d.store", "--retrained", "r.safetensors", "--picture", "p.png",
-                "--markdown", "t.md", "--json")  # fmt: skip
+                "--markdown", "t.md", "--deep", "--html", "r.html", "--json")  # fmt: skip
     assert found.code == 0, found.err
     rows = {row["name"]: row for row in found.json()["rows"]}
     assert list(rows) == ["Original", "Retrain", "CLUE"]
@@ -329,6 +344,64 @@ def test_from_training_to_the_evidence(cli: Cli, tmp_path: Path, monkeypatch: py
     assert Path("t.md").read_text().count("\n") == 5
     with Image.open("p.png") as picture:
         assert picture.width > 1000
+    deep = found.json()["deep"]
+    assert list(deep) == ["Original", "Retrain", "CLUE"]
+    for name, measured in deep.items():
+        scores = rows[name]["scores"]
+        assert (measured["forget_train"], measured["attacks"]["confidence_svc"]) == (
+            scores["ua"],
+            scores["mia"],
+        )
+        assert (np.array(measured["confusion"]).sum(axis=1) >= 34).all()
+    assert deep["Original"]["relearn_steps"] == 0
+    assert deep["CLUE"]["relearn_steps"] != 0 != deep["Retrain"]["relearn_steps"]
+    page = Path("r.html").read_text()
+    assert page.count("<table>") == 3 + 3  # scores, deep scores, classes, and three confusion matrices
+    assert 'src="data:image/png;base64,' in page
+
+    explained = cli("explain", "d.clue", "--data", "digits", "--forget", FORGET, "--store", "d.store",
+                    "--out", "m.png", "--images", "1", "--retain", "2", "--json")  # fmt: skip
+    assert explained.code == 0, explained.err
+    told = explained.json()
+    assert (told["kind"], told["layer"]) == ("Grad-CAM", "bn3")
+    assert [image["forgotten"] for image in told["images"]] == [True, False, False]
+    assert len({image["class"] for image in told["images"]}) == 3
+    assert told["images"][0]["after"]["true_class"] < told["images"][0]["before"]["true_class"]
+    with Image.open("m.png") as picture:
+        assert picture.width > 800
+
+
+def test_evaluation_for_people(cli: Cli, digits_bundle: Path, tmp_path: Path) -> None:
+    words = ["evaluate", digits_bundle, "--data", "digits", "--forget", FORGET, "--threads", "1", "--deep"]
+    done = cli(*words, "--html", tmp_path / "r.html")
+    assert done.code == 0, done.err
+    for heading in ("Is it forgotten, or only hidden?", "Accuracy on the test images of each class",
+                    "Original: test images of each class"):  # fmt: skip
+        assert heading in " ".join(done.out.split())
+    assert f"report: {tmp_path / 'r.html'}" in "".join(done.out.splitlines())
+    assert "<img" not in (tmp_path / "r.html").read_text()  # without a store there is no before and after
+
+
+def test_a_model_that_cannot_be_built_again(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(
+        "from torch import nn\n"
+        "def make(num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+    )
+    options = ["--classes", ",".join("0123456789"), "--input-shape", "1,8,8", "--mean", "0.3", "--std", "0.4"]
+    done = cli("export", "--model", "net.py:make", "--target", "pi5", "--runtime", "onnx", *options, "--out",
+               "n.clue", "--json")  # fmt: skip
+    assert done.code == 0, done.err
+    deep = ["evaluate", "n.clue", "--data", "digits", "--forget", FORGET, "--threads", "1", "--deep"]
+    Path("net.py").write_text(
+        Path("net.py").read_text().replace("nn.Flatten()", "nn.Flatten(), nn.Linear(64, 64)")
+    )
+    one_line(cli(*deep), "cannot be built again as a PyTorch module: tensor '1.bias' is (10,) in the bundle")
+    Path("net.py").unlink()
+    one_line(cli(*deep), "cannot be built again as a PyTorch module: no file net.py")
 
 
 def test_export_tells_people_what_it_made(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
