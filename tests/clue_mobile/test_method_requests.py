@@ -33,7 +33,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "be": {"epochs": 2, "lr": 1e-2},
     "bs": {"epochs": 2, "lr": 1e-2},
     "lu": {"epochs": 2, "lr": 1e-2, "copies": 3},
-    "unsir": {"epochs": 2, "noise_epochs": 2, "noise_steps": 3, "noise_images": 6},
+    "unsir": {"epochs": 2, "noise_epochs": 2, "noise_steps": 3, "noise_images": 6, "impair_copies": 2},
     "ssd": {},
 }
 """Enough to move the weights by more than the tolerance, with augmentation and batch statistics."""
@@ -101,7 +101,7 @@ def test_a_request_is_the_eager_run(
 def test_every_program_lowers_for_every_runtime(name: str, net: type[nn.Module]) -> None:
     model = FlatModel(made(net), SPEC)
     rows = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 1), dtype=np.uint8)
-    config = methods.configure(name, {"noise_images": 6} if name == "unsir" else {})
+    config = methods.configure(name, {"noise_images": 6, "impair_copies": 2} if name == "unsir" else {})
     recipe = methods.build(name, model, config, 4, Samples(rows, np.arange(9) % 3))
     tables = [exporters.get(runtime).OVERRIDES for runtime in exporters.EXPORTERS]
     for program in recipe.programs:
