@@ -173,10 +173,13 @@ def unlearn(
             sigma = data.uniform(SIGMA, epoch, part, config.sigma_low, config.sigma_high)
             teacher[part] = model.predict(run.state, noisy(data.x(epoch, part), noise, sigma)).detach()
 
+        def targets(epoch: int, part: Array, teacher: Tensor = teacher) -> tuple[Tensor]:
+            return (teacher[part],)
+
         if run.epoch(
             epoch,
             objective(config),
-            lambda _, part, teacher=teacher: (teacher[part],),
+            targets,
             mask=mask,
             notes={"density": float(mask.mean())},
             carried={"grad_sum": grad_sum, "teacher": teacher},

@@ -220,10 +220,10 @@ class Steps:
         mask = (self.carry("mask"),) if self.mask else ()
 
         def fn(*inputs: Tensor) -> tuple[Tensor, ...]:
-            state, rest = self.model.unflatten(inputs)
-            for name in self.carries:
-                state[name], *rest = rest
-            velocity, *rest = rest
+            state, given = self.model.unflatten(inputs)
+            rest = list(given)
+            state.update({name: rest.pop(0) for name in self.carries})
+            velocity = rest.pop(0)
             on = rest.pop(0) if self.mask else None
             x, *targets, lr = rest
             changed, velocity, metrics = self.update(

@@ -75,7 +75,8 @@ class Config(Checked):
 
 
 def noise_loss(logits: Tensor, target: Tensor, noise: Tensor, penalty: float) -> Tensor:
-    """What the noise [M, C, H, W] minimises; target: [K], the forgotten class, one-hot."""
+    """What the noise [M, C, H, W] minimises; target: [K], the forgotten class, one-hot, or the shares of
+    several."""
     return penalty * (noise * noise).flatten(1).sum(1).mean() - cross_entropy(logits, target)
 
 
@@ -174,7 +175,8 @@ def _impair_and_repair(
     mixed = torch.cat([noise] * config.impair_copies + [x]), torch.cat([target.expand(copies, -1), y])
     new, losses = dict(state), []
     for (inputs, wanted), lr in ((mixed, config.lr), ((x, y), config.repair_lr)):
-        moments: Moments = (*(torch.zeros_like(new["params"]) for _ in range(2)), torch.zeros(2))
+        zeros = torch.zeros_like(new["params"])
+        moments: Moments = (zeros, zeros, torch.zeros(2))
         for part in np.array_split(rng.permutation(seed, epoch, len(inputs)), -(-len(inputs) // batch)):
             leaves = model.leaves(new)
             logits, moved = model.forward(leaves, new, inputs[part], config.batch_norm)

@@ -542,3 +542,16 @@ def test_an_export_says_what_a_delegate_leaves() -> None:
         "executorch predict: 100.0% of the FLOPs delegated, operators left on portable kernels: none",
         "executorch step: 90.0% of the FLOPs delegated, operators left on portable kernels: aten::sort.x x 2",
     ]
+
+
+def test_ssd_takes_the_training_images(cli: Cli, digits_weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ssd.clue"
+    done = cli("export", "--model", "digits_cnn", "--weights", digits_weights, "--target", "host",
+               "--method", "ssd", "--data", "digits", "--out", out, "--json")  # fmt: skip
+    assert done.code == 0, done.err
+    manifest = done.json()["manifest"]
+    assert done.json()["differs"] == []
+    assert "ssd/importances.safetensors" in {entry["file"] for entry in manifest["files"]}
+    request = cli("forget", out, "--data", "digits", "--forget", FORGET, "--threads", "1", "--json")
+    assert request.code == 0, request.err
+    assert request.json()["evidence"]["forget_accuracy_after"] < 50

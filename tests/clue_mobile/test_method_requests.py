@@ -71,11 +71,12 @@ def test_a_request_is_the_eager_run(
         runtime.add(images, LABEL)
         result = runtime.forget(LABEL, seed=SEED, verify_at_most=100)
         served = dict(weights.read(runtime.serving.path, runtime.serving.sha256, bundle))
-    eager = copy.deepcopy(module)
+    eager, before = copy.deepcopy(module), torch.get_rng_state()
     log = methods.get(name).unlearn(
         eager, spec, images, labels, config, seed=SEED, batch=BATCH, retain=retain
     )
 
+    assert torch.equal(torch.get_rng_state(), before)
     assert result.status == "done"
     assert bundle.files.keys() >= SHIPPED.get(name, set())
     trained = {key: tensor.numpy() for key, tensor in module.state_dict().items()}
