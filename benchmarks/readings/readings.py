@@ -81,11 +81,11 @@ def shards() -> None:
     train = digits.train
     config = sisa.Config(epochs=30, batch=64, augment="none", precision="float32")
     model, cost = sisa.train(models.load(spec, None), spec, train.images, train.labels, config)
-    print("\n| Forgotten | Shards | Slices | Image passes | On them | On the others | On test images |")
+    print("\n| Forgotten | Shards | Slices | Image passes | On them | On the others | TA |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     print(
         f"| nothing (the training) | {cost.shards} | {cost.slices} | {cost.images:,} | - | "
-        f"{accuracy(model, train)} | {accuracy(model, digits.test)} |"
+        f"{accuracy(model, train)} | {accuracy(model, test)} |"
     )
     for name, gone in (
         ("a class (111 images)", train.labels == FORGET),

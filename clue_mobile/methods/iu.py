@@ -40,7 +40,7 @@ class Config(Checked):
     authors' loaders) or "none".
 
     solve: "code" is the recursion of the public code. It keeps one vector o, which starts as the first
-    image's gradient and is only ever shortened, so all it takes from the step is a multiple of that one
+    image's gradient and is only ever scaled, so all it takes from the step is a multiple of that one
     gradient; it also reads two images more than it divides by. "paper" is the inverse that the paper means,
     (I + mean(g g'))^-1, by conjugate gradients to a residual of 1e-6 (at most 200 products). It keeps all
     gradients where they take at most memory_gib (1,000 of ResNet-20's are 1 GiB); else every product reads

@@ -11,6 +11,7 @@ from clue_mobile import methods
 from clue_mobile.methods import Samples
 
 SETTINGS = {
+    "retrain": {"epochs": 2},
     "lu": {"copies": 10},
     "ssd": {
         "alpha": 0.1,
