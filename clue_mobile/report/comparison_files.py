@@ -10,11 +10,14 @@ from pathlib import Path
 from clue_mobile.report import comparison_text as text
 from clue_mobile.report import plots_comparison as plots
 from clue_mobile.report.comparison import Comparison
+from clue_mobile.report.comparison_html import to_report
+from clue_mobile.report.html import write_report
 
 
 def write(folder: Path, found: Sequence[Comparison], classes: Sequence[str]) -> list[Path]:
     """Write table.md, table.csv, table.tex, table.json and, for the last and most general table, the pictures
-    whose numbers are known: gaps.png, scatter.png, classes.png. Returns the paths."""
+    whose numbers are known: gaps.png, scatter.png, classes.png; and report.html, all of it in one file.
+    Returns the paths."""
     documents = {
         "table.md": text.to_markdown(found),
         "table.csv": text.to_csv(found),
@@ -36,4 +39,6 @@ def write(folder: Path, found: Sequence[Comparison], classes: Sequence[str]) -> 
         written.append(
             plots.classes_picture(folder / "classes.png", [c for c in found if c.class_name], classes)
         )
+    drawn = [path for path in written if path.suffix == ".png"]
+    written.append(write_report(folder / "report.html", to_report(found, drawn)))
     return written

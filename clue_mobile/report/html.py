@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -23,6 +24,9 @@ from clue_mobile.report.grid import Table
 from clue_mobile.report.page import PAGE, SCRIPT, STYLE
 
 __all__ = ["Picture", "Report", "Table", "render", "write_report"]
+
+LONG = 30
+"""Letters of a cell from which on it is words, which wrap, and no number."""
 
 KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
@@ -38,7 +42,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Report:
-    """`introduction`: paragraphs of plain text. `data`: JSON-able, what the tables were made of."""
+    """`introduction`: paragraphs of plain text. `data`: JSON-able, what the tables were made of; a number
+    that is not finite becomes null."""
 
     title: str
     introduction: Sequence[str] = ()
@@ -91,9 +96,18 @@ def render(report: Report) -> str:
 
 def _json(data: Any) -> str:
     try:
-        return json.dumps(data, indent=1, allow_nan=False)
+        return json.dumps(_finite(data), indent=1)
     except (TypeError, ValueError) as error:
         raise ClueError(f"the report's data cannot be JSON: {error}") from None
+
+
+def _finite(data: Any) -> Any:
+    """The data with null for what JSON has no number for, such as the loss of a run that diverged."""
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def _table(table: Table) -> str:
@@ -129,7 +143,7 @@ def _body(table: Table, start: int, end: int) -> str:
 
 def _cell(table: Table, row: int, column: int, text: str) -> str:
     best = (row, column) in table.best
-    kind = ' class="best"' if best else ""
+    kind = ' class="best"' if best else ' class="words"' if len(text) > LONG else ""
     shade = f' style="--shade:{table.shades[row][column]:.3f}"' if table.shades is not None else ""
     said = '<span class="hidden"> (best)</span>' if best else ""
     return f"<td{kind}{shade}>{escape(text)}{said}</td>"

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MAX_ROWS = 24
 HEAT = "inferno"
 OPACITY = 0.55
+# Inches: the width of a panel, between panels, above the first row, for the words of a row, below the last.
+PANEL, GAP, ABOVE, WORDS, BELOW = 2.15, 0.3, 0.75, 0.62, 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,21 +67,26 @@ def maps_picture(
     import io
 
     with mpl.rc_context({"text.parse_math": False}):  # a class name with dollar signs is no formula
-        figure = Figure(
-            figsize=(7.6, 1.1 + 2.45 * len(rows)), dpi=120, layout="constrained", facecolor="white"
-        )
+        tall = PANEL * max(row.image.shape[0] / row.image.shape[1] for row in rows)
+        width, height = 3 * PANEL + 4 * GAP, ABOVE + len(rows) * (tall + WORDS) + BELOW
+        figure = Figure(figsize=(width, height), dpi=120, facecolor="white")
         FigureCanvasAgg(figure)
-        grid: Any = figure.subplots(len(rows), 3, squeeze=False)
-        for axes, row in zip(grid, rows, strict=True):
-            _draw_row(axes, row)
-        for axes, heading in zip(grid[0], ("image", f"{kind}, before", f"{kind}, after"), strict=True):
-            axes.annotate(
-                heading, (0.5, 1), xytext=(0, 26), xycoords="axes fraction", textcoords="offset points",
-                ha="center", va="bottom", fontsize=11, color=INK, weight="bold",
+        for at, row in enumerate(rows):
+            bottom = height - ABOVE - (at + 1) * (tall + WORDS) + WORDS / 2
+            places = [GAP + column * (PANEL + GAP) for column in range(3)]
+            _draw_row(
+                [figure.add_axes((x / width, bottom / height, PANEL / width, tall / height)) for x in places],
+                row,
+            )
+        for x, heading in zip(places, ("image", f"{kind}, before", f"{kind}, after"), strict=True):
+            figure.text(
+                (x + PANEL / 2) / width, 1 - (ABOVE - 0.12) / height, heading, ha="center", va="bottom",
+                fontsize=11, color=INK, weight="bold",
             )  # fmt: skip
-        figure.suptitle(title, fontsize=13, color=INK, weight="bold")
-        if note:
-            figure.supxlabel(note, fontsize=8, color=INK)
+        figure.text(
+            0.5, 1 - 0.14 / height, title, ha="center", va="top", fontsize=13, color=INK, weight="bold"
+        )
+        figure.text(0.5, 0.1 / height, note, ha="center", va="bottom", fontsize=8, color=INK)
         content = io.BytesIO()
         figure.savefig(content, format="png")
     target = Path(path)

@@ -45,7 +45,7 @@ body {
   margin: 0; background: var(--ground); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
 }
-main, footer { max-width: 76rem; margin: 0 auto; padding: 0 1.25rem; }
+main, footer { max-width: 90rem; margin: 0 auto; padding: 0 1.25rem; }
 main > p { max-width: 46rem; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 2rem 0 .75rem; }
 h2 { font-size: 1.25rem; margin: 2.25rem 0 .75rem; }
@@ -53,7 +53,7 @@ h2 { font-size: 1.25rem; margin: 2.25rem 0 .75rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .93rem; }
 caption { text-align: left; font-weight: 600; padding: 0 0 .5rem; }
 th, td {
-  padding: .35rem .75rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line);
+  padding: .35rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line);
 }
 thead th { white-space: normal; border-bottom: 2px solid var(--ink); vertical-align: bottom; }
 tbody th, thead th:first-child { text-align: left; }
@@ -61,6 +61,7 @@ tbody th { font-weight: 500; }
 tbody tr:nth-child(even) { background: var(--stripe); }
 tbody tr.section th { font-style: italic; font-weight: 400; color: var(--soft); padding-top: 1rem; }
 tbody tr.stressed > * { font-weight: 700; }
+td.words { text-align: left; white-space: normal; min-width: 24rem; }
 td.best { background: var(--best); font-weight: 700; }
 td[style] { background: rgba(var(--shade-ink), calc(var(--shade) * .55)); }
 th button {
@@ -83,13 +84,14 @@ footer { color: var(--soft); font-size: .85rem; border-top: 1px solid var(--line
 @media print { .scroll { overflow: visible; } th button::after { content: ""; } details { display: none; } }
 """
 
-# Numbers sort as numbers ("12.3 ± 0.4" by its 12.3), a dash for what is not known always comes last.
+# Numbers sort as numbers ("12.3 ± 0.4" by its 12.3), "> 200" by its
+# 200), a dash for what is not known always comes last.
 SCRIPT = """"use strict";
 for (const table of document.querySelectorAll("table")) {
   const headings = [...table.tHead.rows[0].cells];
   const read = (row, column) => row.cells[column].firstChild?.textContent.trim() ?? "";
   const number = (text) => {
-    const plain = text.replace(/,/g, "").replace(/^\\u2212/, "-");
+    const plain = text.replace(/^[>\\s]+/, "").replace(/,/g, "").replace(/^\\u2212/, "-");
     return /^[-+]?\\.?\\d/.test(plain) ? parseFloat(plain) : NaN;
   };
   headings.forEach((heading, column) => {

@@ -15,6 +15,8 @@ from rich.console import Console
 from clue_mobile.errors import ClueError
 from clue_mobile.report import comparison_files, comparison_text
 from clue_mobile.report.comparison import Stat, comparisons, newest
+from clue_mobile.report.comparison_html import to_report
+from clue_mobile.report.html import render
 
 PER_CLASS = {"original": [90.0, 96.0], "retrain": [0.0, 96.0], "ga": [10.0, 90.0]}
 
@@ -182,7 +184,7 @@ def test_rich_cuts_no_number(width: int) -> None:
 def test_files(tmp_path: Path) -> None:
     written = comparison_files.write(tmp_path, comparisons(ROWS), ("a_0", "$b"))
     assert sorted(path.name for path in written) == sorted(path.name for path in tmp_path.iterdir())
-    assert len(written) == 7
+    assert len(written) == 8
     (table,) = json.loads((tmp_path / "table.json").read_text())
     assert table["lines"][2]["stats"]["ua"] == {"mean": 12.0, "std": 8**0.5, "runs": 2, "at_least": False}
     for name in ("gaps", "scatter", "classes"):
@@ -193,7 +195,26 @@ def test_files(tmp_path: Path) -> None:
     without = comparison_files.write(tmp_path, comparisons(ROWS[4:]), ("a_0", "$b"))
     assert "gaps.png" not in [path.name for path in without]  # no reference, no gap
     nothing = comparison_files.write(tmp_path, comparisons(ROWS[6:]), ("a_0", "$b"))
-    assert [path.suffix for path in nothing] == [".md", ".csv", ".tex", ".json"]
+    assert [path.suffix for path in nothing] == [".md", ".csv", ".tex", ".json", ".html"]
+
+
+def test_the_report(tmp_path: Path) -> None:
+    (tmp_path / "classes.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    found = comparisons([*ROWS, *({**each, "forget_class": 1, "class_name": "$b"} for each in ROWS[:6])])
+    report = to_report(found, [tmp_path / "classes.png"])
+    assert report.title == "Unlearning compared: m, digits: forgetting 2 classes, 3 seeds"
+    assert [table.caption for table in report.tables] == [
+        "m, digits: forgetting 2 classes, 3 seeds", *(comparison_text.title(each) for each in found[-2::-1]),
+        "Hyperparameters",
+    ]  # fmt: skip
+    assert "Ga: 1 of 5 runs failed: it ran past its time limit." in report.tables[0].note
+    assert list(report.tables[-1].rows)[-1] == ("Ga", "batch 32, lr 0.5")
+    page = render(report)
+    assert page.count("<table>") == 4
+    assert page.count("<td>12.00 ± 2.83</td>") >= 2  # of 10 and 14
+    assert '<td class="words">' not in page
+    assert page.count('<tr class="stressed"><th scope="row">Retrain</th>') == 3
+    assert 'alt="Accuracy on the test images of each class"' in page
 
 
 def test_pictures_change_with_the_numbers(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_attention_before_and_after(tmp_path: Path) -> None:
             assert 1 / 3 <= image[moment]["probability"] <= 1
             assert image[moment]["true_class"] <= image[moment]["probability"]
     with Image.open(tmp_path / "m.png") as picture:
-        assert picture.size == (912, 720)
+        assert picture.size == (918, 784)
     with pytest.raises(ClueError, match="numbers has no validation images"):
         explain_forgetting(tmp_path / "n.png", before, after, spec, dataset, 1, split="validation")
     with pytest.raises(ClueError, match="no class 3"):
