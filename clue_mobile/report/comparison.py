@@ -204,10 +204,16 @@ def _references(rows: Iterable[Row]) -> References:
     for row in _done(rows):
         if row["method"] == RETRAIN:
             found.setdefault((row.get("block", ""), row["forget_class"]), []).append(scores_of(row))
-    names = ("ua", "ra", "ta", "mia")
+
+    def mean(of_class: Sequence[Scores], name: str) -> float:
+        return statistics.fmean(getattr(scores, name) for scores in of_class)
+
     return {
         place: Scores(
-            *(statistics.fmean(getattr(s, name) for s in of_class) for name in names),
+            ua=mean(of_class, "ua"),
+            ra=mean(of_class, "ra"),
+            ta=mean(of_class, "ta"),
+            mia=mean(of_class, "mia"),
             forget_test=math.nan,
             per_class=(),
         )

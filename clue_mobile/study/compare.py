@@ -162,11 +162,12 @@ def run(
     return ordered([latest[cell.key] for cell in todo.cells])
 
 
-def ordered(rows: Sequence[Row]) -> list[Row]:
+def ordered(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     """The rows in the order of tables: as METHODS has them, the references first; others at the end."""
     order = {name: place for place, name in enumerate((*REFERENCES, *methods.METHODS, *methods.BLOCKS))}
     last = len(order)
-    return sorted(rows, key=lambda r: (order.get(r["method"], last), r["method"], r["variant"], r["seed"]))
+    sort = sorted(rows, key=lambda r: (order.get(r["method"], last), r["method"], r["variant"], r["seed"]))
+    return [dict(row) for row in sort]
 
 
 def estimate(study: Study, cells: Sequence[Cell], jobs: int) -> tuple[list[tuple[Cell, str]], float | None]:

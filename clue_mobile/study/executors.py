@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -118,12 +119,16 @@ class Ray(AbstractContextManager["Ray"]):
             raise ClueError("--on ray needs Ray: pip install 'clue-mobile[ray]'") from error
         self._ray, self._setting, self._threads = ray, setting, threads
         paths = os.pathsep.join(filter(None, sys.path))
-        local = {"num_cpus": jobs * threads, "include_dashboard": False, "object_store_memory": 256 * 2**20}
+        local: dict[str, Any] = {
+            "num_cpus": jobs * threads,
+            "include_dashboard": False,
+            "object_store_memory": 256 * 2**20,
+        }
         try:
             ray.init(
                 address=address or "local",
                 log_to_driver=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
                 runtime_env={"env_vars": {"PYTHONPATH": paths, **_threads(threads)}} if not address else None,
                 **({} if address else local),
             )
@@ -182,7 +187,7 @@ def _on_node(
 ) -> tuple[Outcome, bytes | None]:
     """The task on whatever machine this is, with its files written beside it; and the weights it trained."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = {}
+        paths: dict[str, Any] = {}
         for name, file in (("weights", weights), ("retrained", retrained)):
             if file is not None:
                 paths[name] = f"{folder}/{name}{file[0]}"

@@ -75,7 +75,9 @@ class Setting:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Setting:
         """The setting that `to_json` wrote."""
-        fields = {key: tuple(v) if isinstance(v, list) else v for key, v in values["spec"].items()}
+        fields: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in values["spec"].items()
+        }
         return cls(ModelSpec(**fields), values["source"], values["validation"], values["test"])
 
 
