@@ -26,6 +26,7 @@ ORIGINAL, RETRAIN = "original", "retrain"
 METRICS = {
     "ua": ("UA", 2), "ra": ("RA", 2), "ta": ("TA", 2), "mia": ("MIA", 2), "gap": ("Avg. gap", 2),
     "forget_test": ("Forget test", 2), "probe": ("Probe", 2), "relearn_steps": ("Relearn", 1),
+    "relearn_retain": ("Others then", 1),
     "wall_s": ("Time (s)", 2), "peak_mib": ("Peak (MiB)", 0),
 }  # fmt: skip
 """Heading and digits of each column."""
