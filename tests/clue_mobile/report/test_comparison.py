@@ -147,7 +147,7 @@ def test_latex() -> None:
         "% m, digits: forgetting 'a_0', 2 seeds\n"
         "\\begin{tabular}{lrrrrrrrrrrrr}\n"
         "\\toprule\n"
-        "Method & Retain & UA & RA & TA & MIA & Avg. gap & Forget test & Probe & Relearn Relearn & Others then & Time (s) " "
+        "Method & Retain & UA & RA & TA & MIA & Avg. gap & Forget test & Probe & Relearn & "
         "Others then & Time (s) & Peak (MiB) \\\\\n"
         "\\midrule\n"
         "\\textbf{R\\&D\\_1 50\\%} & \\textbf{yes} & \\textbf{0.00} & \\textbf{98.00} & \\textbf{94.00} & "
