@@ -69,7 +69,7 @@ def forgotten(task: Task, spec: ModelSpec, dataset: Dataset) -> tuple[nn.Module,
     method = methods.get(cell.method)
     config = methods.configure(cell.method, cell.config)
     module = models.load(spec, Path(task.weights))
-    forget = dataset.train.of_class(cell.forget_class)
+    forget = cell.forget_set(dataset)
     retain = dataset.train.without_class(cell.forget_class)
     memory.reset()
     start, began = memory.read(), time.perf_counter()
