@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clue_mobile.report.comparison import ORIGINAL, RETRAIN, Comparison, Line
-from clue_mobile.report.plots import DASHED, FAINT, INK, drawn, plain
+from clue_mobile.report.plots import DASHED, INK, drawn, plain
 
 FORGOTTEN, KEPT = 10.0, 5.0
 SUFFICED = (
     f"A number suffices where UA, over all training images of the class, is at most {FORGOTTEN:g} % and TA "
     f"at most {KEPT:g} points below the original's"
 )
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
-_MARKS = {"train": "o", "test": "s"}
+_COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999",
+)  # fmt: skip
+_STYLES = {"train": ("-", "o"), "test": ("--", "s")}
 
 
 def series(comparison: Comparison) -> dict[tuple[str, str], list[Line]]:
@@ -43,31 +45,35 @@ def smallest(lines: Sequence[Line], comparison: Comparison) -> Line | None:
 
 
 def picture(path: Path, comparison: Comparison, title: str) -> Path:
-    """UA (solid) and TA (dashed) of each method against the number of forget images, error bars one standard
-    deviation; circles for training images, squares for test images. "all" stands at the right."""
+    """UA (left) and TA (right) of each method against the number of forget images, error bars one standard
+    deviation; solid lines for training images, dashed ones for test images. "all" stands at the right."""
     shown = {key: lines for key, lines in series(comparison).items() if len(lines) > 1}
     numbers = sorted({line.forget_images for lines in shown.values() for line in lines if line.forget_images})
     places = {number: at for at, number in enumerate([*numbers, None])}
-    colours = {name: _COLOURS[at % len(_COLOURS)] for at, name in enumerate(dict(shown))}
-    with drawn(path, (8, 5)) as figure:
-        axes = figure.add_subplot()
-        plain(axes, "y")
-        for (name, source), lines in shown.items():
-            for metric, style in (("ua", "-"), ("ta", "--")):
+    names = list(dict.fromkeys(name for name, _ in shown))
+    with drawn(path, (11, 5)) as figure:
+        axes = figure.subplots(1, 2, sharey=True)
+        for panel, metric, heading in zip(
+            axes, ("ua", "ta"), ("UA: the class", "TA: the others"), strict=True
+        ):
+            plain(panel, "y")
+            for (name, source), lines in shown.items():
                 points = [
                     (places[line.forget_images], stat) for line in lines if (stat := line.stats[metric])
                 ]
-                axes.errorbar(
+                panel.errorbar(
                     [at for at, _ in points], [stat.mean for _, stat in points],
-                    [stat.std or 0 for _, stat in points], color=colours[name, source], linestyle=style,
-                    marker=_MARKS[source], capsize=3, linewidth=1.5,
-                    label=f"{name}, {source} images" if metric == "ua" else None,
+                    [stat.std or 0 for _, stat in points], color=_COLOURS[names.index(name) % len(_COLOURS)],
+                    linestyle=_STYLES[source][0], marker=_STYLES[source][1], capsize=3, linewidth=1.5,
+                    label=f"{name}, {source}",
                 )  # fmt: skip
-        axes.axhline(FORGOTTEN, color=FAINT, zorder=0, **DASHED)
-        axes.set_xticks(list(places.values()), [str(number or "all") for number in places])
-        axes.set_ylim(-3, 103)
-        axes.set_xlabel("images of the class that the method was told to forget")
-        axes.set_ylabel("accuracy (%): UA solid, TA dashed")
-        axes.legend(frameon=False, fontsize=9)
-        axes.set_title(title, loc="left", fontsize=11, color=INK)
+            panel.set_xticks(list(places.values()), [str(number or "all") for number in places])
+            panel.set_ylim(-3, 103)
+            panel.set_xlabel("images of the class to forget")
+            panel.set_title(f"{heading} (%)", fontsize=10, color=INK)
+        axes[0].axhline(FORGOTTEN, color=INK, zorder=0, **DASHED)
+        figure.legend(
+            *axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9
+        )
+        figure.suptitle(title, fontsize=11, color=INK)
     return path
