@@ -76,21 +76,8 @@ def to_csv(found: Sequence[Comparison]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     pairs = [f"{name}_{kind}" for name in METRICS for kind in ("mean", "std")]
-    writer.writerow(
-        [
-            "forgotten",
-            "method",
-            "variant",
-            "name",
-            "forget_from",
-            "forget_images",
-            "block",
-            "retain",
-            "runs",
-            "failed",
-            *pairs,
-        ]
-    )
+    about = ["forgotten", "method", "variant", "name", "block", "retain", "runs", "failed"]
+    writer.writerow([*about, *pairs, "forget_from", "forget_images"])
     for each in found:
         for line in each.lines:
             values = [
@@ -98,9 +85,9 @@ def to_csv(found: Sequence[Comparison]) -> str:
                 for stat in (line.stats[name] for name in METRICS)
                 for kind in ("mean", "std")
             ]
-            about = [each.class_name or "all", line.method, line.variant, line.name, line.forget_from]
-            about += [line.forget_images or "all", line.block, line.retain]
-            writer.writerow([*about, line.runs, len(line.reasons), *values])
+            about = [each.class_name or "all", line.method, line.variant, line.name, line.block, line.retain]
+            forgotten = line.forget_from, line.forget_images or "all"
+            writer.writerow([*about, line.runs, len(line.reasons), *values, *forgotten])
     return out.getvalue()
 
 
