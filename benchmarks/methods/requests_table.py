@@ -46,8 +46,13 @@ def _group(place: Sequence[str], rows: Sequence[Row]) -> str:
         times = [state["wall_s"] for state in found if state["wall_s"] is not None]
         values.append(f"{statistics.fmean(times):.2f}" if times and title != RETRAIN else "-")
         lines.append(f"| {' | '.join([title, after or '-', *values])} |")
-    failed = {row["title"]: row["reason"] for row in rows if row["status"] == "failed"}
-    lines += [f"\n{title}: failed, {reason}" for title, reason in failed.items()]
+    failed: dict[tuple[str, str], int] = {}
+    for row in rows:
+        if row["status"] == "failed":
+            failed[row["title"], row["reason"]] = failed.get((row["title"], row["reason"]), 0) + 1
+    lines += [
+        f"\n{title}: {count} of {seeds} runs failed: {reason}" for (title, reason), count in failed.items()
+    ]
     return "\n".join([*lines, ""])
 
 

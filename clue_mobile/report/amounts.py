@@ -15,7 +15,8 @@ SUFFICED = (
     f"at most {KEPT:g} points below the original's"
 )
 _COLOURS = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999",
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#882255",
+    "#44AA99",
 )  # fmt: skip
 _STYLES = {"train": ("-", "o"), "test": ("--", "s")}
 

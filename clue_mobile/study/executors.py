@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -210,7 +210,9 @@ class Here(AbstractContextManager["Here"]):
     def run(self, tasks: Iterable[Task], seconds: float | None = None) -> Iterator[tuple[Task, Outcome]]:
         """See Executor."""
         for task in tasks:
-            yield task, answered(task, self._setting, self._dataset)
+            with redirect_stdout(sys.stderr):  # a method may print, and our output may be JSON
+                outcome = answered(task, self._setting, self._dataset)
+            yield task, outcome
 
 
 def start(on: str, setting: Setting, dataset: Dataset, jobs: int, threads: int) -> Processes | Ray | Here:

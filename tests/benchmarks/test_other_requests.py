@@ -149,7 +149,7 @@ def test_the_table_of_samples_by_hand() -> None:
     assert "| Method | After | UA | UA gap | Time (s) |" in shown
     assert "| Retrain | 2 images | 95.0 ± 7.1 | - | - |" in shown
     assert "| GA | 2 images | 96.5 ± 2.1 | 1.5 ± 2.1 | 2.00 |" in shown  # 0 and 3 from 95
-    assert "BE: failed, it cannot" in shown
+    assert "BE: 1 of 2 runs failed: it cannot" in shown
 
 
 BAD = {
