@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from clue_mobile.errors import ClueError
+from clue_mobile.study import presets
 
 BundleArgument = Annotated[Path, typer.Argument(help="The bundle folder, NAME.clue.", show_default=False)]
 DataOption = Annotated[
@@ -26,6 +27,15 @@ DataOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 ForgetOption = Annotated[
     str, typer.Option("--forget", help="The class to forget, by name or index.", show_default=False)
+]
+PresetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help=f"Hyperparameters that were measured, under a name ({presets.listed()}); docs/compare.md has "
+        "the figures.",
+        show_default=False,
+    ),
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option(help="Threads inside an operator. [default: all cores]", show_default=False)

@@ -77,6 +77,20 @@ def command(
         typer.Option(help='JSON {"METHOD": {"lr": 0.01}}; METHOD:VARIANT adds one.', show_default=False),
     ] = None,
     batch: Annotated[int, typer.Option(help="Samples in a step.", min=1)] = 256,
+    forget_images: Annotated[
+        str,
+        typer.Option(
+            help="How many images of the class a method is told to forget, drawn with the seed: a number, "
+            "all, or several with commas: 10,50,all. UA stays that of all training images of the class."
+        ),
+    ] = "all",
+    forget_from: Annotated[
+        str,
+        typer.Option(
+            help="Where these images come from: train, test (like a user's own photos, which the model never "
+            "saw), or train,test."
+        ),
+    ] = "train",
     card: Annotated[
         Path | None, typer.Option(help="A model card, JSON: classes, input_shape, ...", show_default=False)
     ] = None,
@@ -115,7 +129,7 @@ def command(
     study = compare.Study(
         setting, out, compare.choose(methods, given), labels, tuple(range(seeds)), given, batch, weights,
         _retrained(retrained or [], spec.classes, labels), settings(training or []), original_per_seed,
-        threads, cell_seconds, retry_failed,
+        threads, cell_seconds, retry_failed, _sources(forget_from), _numbers(forget_images),
     )  # fmt: skip
     dataset = load_data(data, spec, validation, as_json)
     if dry_run:
@@ -186,6 +200,24 @@ def _dry_run(study: Study, dataset: Any, jobs: int, as_json: bool) -> None:
 def _labels(text: str, classes: tuple[str, ...]) -> tuple[int, ...]:
     words = list(classes) if text == "all" else [word.strip() for word in text.split(",")]
     return tuple(dict.fromkeys(class_label(word, classes) for word in words))
+
+
+def _sources(text: str) -> tuple[str, ...]:
+    words = dict.fromkeys(word.strip() for word in text.split(","))
+    for word in words:
+        if word not in ("train", "test"):
+            raise unknown("source of forget images", word, ("train", "test"))
+    return tuple(words)
+
+
+def _numbers(text: str) -> tuple[int | None, ...]:
+    words = dict.fromkeys(word.strip() for word in text.split(","))
+    for word in words:
+        if word != "all" and not (word.isdecimal() and int(word) > 0):
+            raise ClueError(
+                f"--forget-images must be numbers above 0 or all, such as 10,50,all, not {word!r}"
+            )
+    return tuple(None if word == "all" else int(word) for word in words)
 
 
 def class_label(word: str, classes: tuple[str, ...]) -> int:

@@ -10,9 +10,19 @@ from typing import Annotated, Any
 
 import typer
 
-from clue_mobile.cli.common import JsonOption, ValidationOption, bar, load_data, note, print_json, settings
+from clue_mobile.cli.common import (
+    JsonOption,
+    PresetOption,
+    ValidationOption,
+    bar,
+    load_data,
+    note,
+    print_json,
+    settings,
+)
 from clue_mobile.errors import ClueError
 from clue_mobile.methods import Samples
+from clue_mobile.study import presets
 
 HELP = (
     "Export a classifier and an unlearning method as a bundle that a device can run.\n\n"
@@ -60,8 +70,14 @@ def command(
         ),
     ] = False,
     method: Annotated[
-        str, typer.Option(help="The unlearning method: ga, rl, be, bs, lu, unsir, clue or ssd.")
-    ] = "clue",
+        str | None,
+        typer.Option(
+            help="The unlearning method: ga, rl, be, bs, lu, unsir, clue or ssd. [default: the preset's, "
+            "else clue]",
+            show_default=False,
+        ),
+    ] = None,
+    preset: PresetOption = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -73,20 +89,26 @@ def command(
     ] = None,
     validation: ValidationOption = None,
     hyperparameters: Annotated[
-        Path | None, typer.Option(help="A JSON file of the method's hyperparameters.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="A JSON file of the method's hyperparameters; they override --preset.", show_default=False
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
-            help="One hyperparameter, NAME=VALUE (repeatable), such as lr=0.0003.",
+            help="One hyperparameter, NAME=VALUE (repeatable), such as lr=0.0003; it overrides the others.",
             show_default=False,
         ),
     ] = None,
     batch: Annotated[int, typer.Option(help="Samples in one step on the device.")] = 32,
     tuned_batch: Annotated[
         int | None,
-        typer.Option(help="The batch that lr and tau were chosen at. [default: --batch]", show_default=False),
+        typer.Option(
+            help="The batch that lr and tau were chosen at. [default: the preset's, else --batch]",
+            show_default=False,
+        ),
     ] = None,
     card: Annotated[
         Path | None,
@@ -115,6 +137,9 @@ def command(
     from clue_mobile import models
     from clue_mobile.export import ExportRecipe, export
 
+    chosen = presets.get(preset) if preset is not None else None
+    if chosen and method not in (None, chosen.method):
+        raise ClueError(f"--preset {preset} is of the method {chosen.method}: leave --method {method} out")
     spec = models.resolve_spec(
         model, weights=weights, card=card, classes=classes, input_shape=input_shape, mean=mean, std=std
     )
@@ -123,10 +148,14 @@ def command(
         models.train_only(module, train_only)
     recipe = ExportRecipe(
         target=target,
-        method=method,
-        hyperparameters={**_file(hyperparameters), **settings(set_ or [])},
+        method=method or (chosen.method if chosen else "clue"),
+        hyperparameters={
+            **(chosen.hyperparameters if chosen else {}),
+            **_file(hyperparameters),
+            **settings(set_ or []),
+        },
         batch=batch,
-        tuned_batch=tuned_batch,
+        tuned_batch=tuned_batch or (chosen.batch if chosen else None),
         runtimes=tuple(runtime) if runtime else None,
         float16_predict=float16_predict,
         name=name,
@@ -143,6 +172,8 @@ def command(
             train=train,
             progress=lambda stage, done, total: tell(done, total, stage),
         )
+    if chosen and chosen.model != spec.model:
+        note(f"--preset {preset} was found on {chosen.model}: for {spec.model} it is only a start", as_json)
     if weights is None:
         note("no --weights: the weights are drawn at random, good for a trial of the export only", as_json)
     manifest = json.loads((path / "manifest.json").read_bytes())

@@ -14,6 +14,7 @@ from clue_mobile.cli.common import (
     DataOption,
     ForgetOption,
     JsonOption,
+    PresetOption,
     ThreadsOption,
     ValidationOption,
     bar,
@@ -22,6 +23,7 @@ from clue_mobile.cli.common import (
     print_json,
     scalars,
 )
+from clue_mobile.study import presets
 
 HELP = (
     "Forget a class: its training images go to the device runtime, which runs the bundle's programs on "
@@ -51,6 +53,7 @@ def command(
         list[str] | None,
         typer.Option("--set", help="A scalar of the method, NAME=VALUE (repeatable).", show_default=False),
     ] = None,
+    preset: PresetOption = None,
     threads: ThreadsOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run and what it takes, and stop.")
@@ -64,7 +67,8 @@ def command(
 
     opened = Bundle.open(bundle)
     label = opened.label(forget)
-    chosen, seed = scalars(set_ or []), check_seed(seed)
+    from_preset = presets.scalars_for(presets.get(preset), bundle) if preset is not None else {}
+    chosen, seed = {**from_preset, **scalars(set_ or [])}, check_seed(seed)
     opened.merged_scalars(chosen)
     samples = load_data(data, opened, validation, as_json).train.of_class(label)
     samples = samples if limit is None else samples.take(limit)

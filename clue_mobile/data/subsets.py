@@ -1,4 +1,4 @@
-"""Forget sets that are no class: a random share of a class, and images with a backdoor.
+"""Forget sets that are no whole class: some images of a class, and images with a backdoor.
 
 Masks are bool [N] over a split's images, so that `split.select(mask)` is the forget set and
 `split.select(~mask)` the retain set. Draws are numpy's RandomState of `seed`, whose stream never changes.
@@ -33,6 +33,19 @@ def random_share(split: Split, label: int, share: float, seed: int = 0) -> Mask:
     if not len(places):
         raise ClueError(f"there are no images of class {label} to draw a share of")
     return _drawn(len(split), places, share, seed)
+
+
+def random_images(split: Split, label: int, count: int, seed: int = 0) -> Mask:
+    """Pick `count` random images of class `label`; a smaller count of the same seed is a part of them.
+
+    Raises ClueError where the class has fewer, or the count is below 1.
+    """
+    places = np.flatnonzero(split.labels == label)
+    if not 1 <= count <= len(places):
+        raise ClueError(f"{count} images of class {label} cannot be drawn: it has {len(places)}")
+    mask = np.zeros(len(split), bool)
+    mask[np.random.RandomState(seed).permutation(places)[:count]] = True
+    return mask
 
 
 def poison(split: Split, label: int, share: float, seed: int = 0, size: int | None = None) -> Poisoned:

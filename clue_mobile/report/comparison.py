@@ -47,14 +47,17 @@ class Stat:
 class Line:
     """A method's summary; stats by the names of METRICS, None where nothing was measured.
 
-    on_device: whether it runs there, so that retain data, if it needs some, is shipped in the bundle.
-    density: share of the weights that the method changed. per_class: accuracy on the test images of each
-    class, in percent.
+    forget_from, forget_images: what it was told to forget of the class: so many "train" or "test" images,
+    None for all. on_device: whether it runs there, so that retain data, if it needs some, is shipped in the
+    bundle. density: share of the weights that the method changed. per_class: accuracy on the test images of
+    each class, in percent.
     """
 
     method: str
     variant: str
     name: str
+    forget_from: str
+    forget_images: int | None
     retain: str
     on_device: bool
     block: str
@@ -65,6 +68,13 @@ class Line:
     stats: Mapping[str, Stat | None]
     density: Stat | None
     per_class: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """The name, with the forget set where it is not all training images of the class."""
+        if self.forget_images is None:
+            return self.name if self.forget_from == "train" else f"{self.name}, all {self.forget_from} images"
+        return f"{self.name}, {self.forget_images} {self.forget_from} images"
 
 
 @dataclass(frozen=True)
@@ -84,8 +94,9 @@ class Comparison:
 
 
 def newest(rows: Iterable[Row]) -> list[Row]:
-    """Of everything in a file the rows that belong together: the newest of each method, variant, class and
-    seed, on the newest row's model and data, in each method and variant with its newest configuration."""
+    """Of everything in a file the rows that belong together: the newest of each method, variant, forget set,
+    class and seed, on the newest row's model and data, in each method and variant with its newest
+    configuration."""
     every = list(rows)
     if not every:
         return []
@@ -95,7 +106,7 @@ def newest(rows: Iterable[Row]) -> list[Row]:
     kept = {}
     for row in every:
         if (row["config"], row["batch"], row["code"]) == shape[row["method"], row["variant"]]:
-            kept[row["method"], row["variant"], row["forget_class"], row["seed"]] = row
+            kept[*_line_key(row), row["forget_class"], row["seed"]] = row
     return list(kept.values())
 
 
@@ -124,10 +135,10 @@ def _parts(row: Row) -> list[Row]:
 def _comparison(rows: Sequence[Row], labels: Sequence[int], references: References) -> Comparison:
     chosen = [row for row in rows if row["forget_class"] in labels]
     names = {row["forget_class"]: row["class_name"] for row in chosen}
-    by_method: dict[tuple[str, str, str], list[Row]] = {}
+    by_method: dict[tuple[Any, ...], list[Row]] = {}
     for row in chosen:
-        by_method.setdefault((row.get("block", ""), row["method"], row["variant"]), []).append(row)
-    originals = _done(by_method.get(("", ORIGINAL, ""), []))
+        by_method.setdefault((row.get("block", ""), *_line_key(row)), []).append(row)
+    originals = [row for row in _done(chosen) if row["method"] == ORIGINAL and not row.get("block")]
     return Comparison(
         chosen[0]["model"],
         chosen[0]["source_of_data"],
@@ -139,6 +150,15 @@ def _comparison(rows: Sequence[Row], labels: Sequence[int], references: Referenc
         _stat(originals, lambda row: row["test_accuracy"]),
         tuple(_line(own, references) for own in by_method.values()),
     )
+
+
+def _line_key(row: Row) -> tuple[Any, ...]:
+    """What the runs of one line share."""
+    return row["method"], row["variant"], *_forget_set(row)
+
+
+def _forget_set(row: Row) -> tuple[str, int | None]:
+    return row.get("forget_from", "train"), row.get("forget_images")
 
 
 def _line(rows: Sequence[Row], references: References) -> Line:
@@ -153,6 +173,7 @@ def _line(rows: Sequence[Row], references: References) -> Line:
         first["method"],
         first["variant"],
         first["title"] + reading + (f" ({first['variant']})" if first["variant"] else ""),
+        *_forget_set(first),
         first["retain"],
         first["on_device"],
         first.get("block", ""),

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from clue_mobile.report import amounts
 from clue_mobile.report import comparison_text as text
 from clue_mobile.report import plots_comparison as plots
 from clue_mobile.report.comparison import Comparison
@@ -16,8 +17,8 @@ from clue_mobile.report.html import write_report
 
 def write(folder: Path, found: Sequence[Comparison], classes: Sequence[str]) -> list[Path]:
     """Write table.md, table.csv, table.tex, table.json and, for the last and most general table, the pictures
-    whose numbers are known: gaps.png, scatter.png, classes.png; and report.html, all of it in one file.
-    Returns the paths."""
+    whose numbers are known: gaps.png, scatter.png, classes.png, and, of several numbers of forget images,
+    amounts.png; and report.html, all of it in one file. Returns the paths."""
     documents = {
         "table.md": text.to_markdown(found),
         "table.csv": text.to_csv(found),
@@ -39,6 +40,8 @@ def write(folder: Path, found: Sequence[Comparison], classes: Sequence[str]) -> 
         written.append(
             plots.classes_picture(folder / "classes.png", [c for c in found if c.class_name], classes)
         )
+    if any(len(lines) > 1 for lines in amounts.series(whole).values()):
+        written.append(amounts.picture(folder / "amounts.png", whole, title))
     drawn = [path for path in written if path.suffix == ".png"]
     written.append(write_report(folder / "report.html", to_report(found, drawn)))
     return written

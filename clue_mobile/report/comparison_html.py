@@ -24,6 +24,7 @@ INTRODUCTION = (
 CAPTIONS = {
     "gaps.png": "Average gap of each method",
     "scatter.png": "What was forgotten against what was kept",
+    "amounts.png": "How many images of the class it takes",
     "classes.png": "Accuracy on the test images of each class",
 }
 

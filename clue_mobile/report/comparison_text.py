@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from clue_mobile.report import amounts
 from clue_mobile.report.comparison import METRICS, ORIGINAL, RETRAIN, Comparison, Line, Stat
 from clue_mobile.report.grid import Table
 from clue_mobile.report.tables import NOT_KNOWN, number
@@ -75,7 +76,8 @@ def to_csv(found: Sequence[Comparison]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     pairs = [f"{name}_{kind}" for name in METRICS for kind in ("mean", "std")]
-    writer.writerow(["forgotten", "method", "variant", "name", "block", "retain", "runs", "failed", *pairs])
+    about = ["forgotten", "method", "variant", "name", "block", "retain", "runs", "failed"]
+    writer.writerow([*about, *pairs, "forget_from", "forget_images"])
     for each in found:
         for line in each.lines:
             values = [
@@ -84,7 +86,8 @@ def to_csv(found: Sequence[Comparison]) -> str:
                 for kind in ("mean", "std")
             ]
             about = [each.class_name or "all", line.method, line.variant, line.name, line.block, line.retain]
-            writer.writerow([*about, line.runs, len(line.reasons), *values])
+            forgotten = line.forget_from, line.forget_images or "all"
+            writer.writerow([*about, line.runs, len(line.reasons), *values, *forgotten])
     return out.getvalue()
 
 
@@ -113,15 +116,28 @@ def beside(comparison: Comparison) -> list[str]:
     for line in comparison.lines:
         if line.density:
             share = Stat(100 * line.density.mean, None, line.density.runs)
-            said.append(f"{line.name}: the mask holds {cell(share, 2)} % of the weights")
-    for line in comparison.lines:
-        if line.retain and line.method not in (ORIGINAL, RETRAIN):
-            said.append(f"{line.name} needs retain data: {line.retain}")
+            said.append(f"{line.label}: the mask holds {cell(share, 2)} % of the weights")
+    reads = {line.name: line.retain for line in comparison.lines if line.method not in (ORIGINAL, RETRAIN)}
+    said += [f"{name} needs retain data: {retain}" for name, retain in reads.items() if retain]
+    said += smallest(comparison)
     for line in comparison.lines:
         for reason in dict.fromkeys(line.reasons):
             count = line.reasons.count(reason)
-            said.append(f"{line.name}: {count} of {line.runs + len(line.reasons)} runs failed: {reason}")
+            said.append(f"{line.label}: {count} of {line.runs + len(line.reasons)} runs failed: {reason}")
     return said
+
+
+def smallest(comparison: Comparison) -> list[str]:
+    """For each method and source of forget images the smallest number that sufficed; empty where a
+    comparison has one number only."""
+    said = []
+    for lines in amounts.series(comparison).values():
+        if len(lines) > 1:
+            first = amounts.smallest(lines, comparison)
+            found = "none sufficed" if first is None else f"{first.forget_images or 'all'} sufficed"
+            tried = ", ".join(str(line.forget_images or "all") for line in lines)
+            said.append(f"{lines[0].name}, forgetting {tried} {lines[0].forget_from} images: {found}")
+    return [*said, *([amounts.SUFFICED] if said else [])]
 
 
 def hyperparameters(found: Sequence[Comparison]) -> list[str]:
@@ -145,7 +161,7 @@ def cell(stat: Stat | None, digits: int) -> str:
 def _cells(line: Line) -> list[str]:
     retain = ("shipped" if line.on_device else "yes") if line.retain else "no"
     return [
-        line.name,
+        line.label,
         NOT_KNOWN if line.method == ORIGINAL else retain,
         *(cell(line.stats[name], digits) for name, (_, digits) in METRICS.items()),
     ]

@@ -49,7 +49,7 @@ def gaps_picture(path: Path, comparison: Comparison, title: str) -> Path:
                 f"{stat.mean:.2f}", (end, place), xytext=(5, 0), textcoords="offset points", va="center",
                 fontsize=9, color=INK,
             )  # fmt: skip
-        axes.set_yticks(range(len(shown)), [line.name for line, _ in shown])
+        axes.set_yticks(range(len(shown)), [line.label for line, _ in shown])
         axes.invert_yaxis()
         axes.margins(x=0.12)
         axes.set_xlim(left=0)
@@ -75,7 +75,7 @@ def scatter_picture(path: Path, comparison: Comparison, title: str) -> Path:
                 markersize=7, markeredgecolor="white",
             )  # fmt: skip
             axes.annotate(
-                line.name,
+                line.label,
                 (ua.mean, ra.mean),
                 xytext=(6, 5),
                 textcoords="offset points",
@@ -112,7 +112,7 @@ def classes_picture(path: Path, found: Sequence[Comparison], classes: Sequence[s
                     color="white" if values[row, column] < 55 else INK,
                 )  # fmt: skip
             axes.set_xticks(range(len(classes)), classes, rotation=45 if max(map(len, classes)) > 3 else 0)
-            axes.set_yticks(range(len(lines)), [line.name for line in lines])
+            axes.set_yticks(range(len(lines)), [line.label for line in lines])
             axes.tick_params(colors=INK, length=0)
             for label, name in zip(axes.get_xticklabels(), classes, strict=True):
                 if name in each.forgotten:

@@ -1,11 +1,12 @@
 """One cell of a comparison: one method on one class and seed, measured.
 
 `run` works in the process it is called in. As a program (`python -m clue_mobile.study.cell`) it reads one
-JSON document {setting, task} from standard input and prints the row.
+JSON document {setting, task} from standard input and prints the row, or {reason} where it was refused.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -69,7 +70,7 @@ def forgotten(task: Task, spec: ModelSpec, dataset: Dataset) -> tuple[nn.Module,
     method = methods.get(cell.method)
     config = methods.configure(cell.method, cell.config)
     module = models.load(spec, Path(task.weights))
-    forget = dataset.train.of_class(cell.forget_class)
+    forget = cell.forget_set(dataset)
     retain = dataset.train.without_class(cell.forget_class)
     memory.reset()
     start, began = memory.read(), time.perf_counter()
@@ -142,11 +143,13 @@ def main() -> None:
     """One cell from standard input to standard output."""
     told = json.load(sys.stdin)
     setting = Setting.from_json(told["setting"])
-    print(json.dumps(run(Task.from_json(told["task"]), setting.spec, setting.load())))
+    with contextlib.redirect_stdout(sys.stderr):  # a method may print, and the output is the row
+        try:
+            row = run(Task.from_json(told["task"]), setting.spec, setting.load())
+        except ClueError as error:
+            row = {"reason": str(error)}
+    print(json.dumps(row))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ClueError as error:
-        sys.exit(f"clue-mobile: {error}")
+    main()

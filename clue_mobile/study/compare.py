@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
+import itertools
 import json
+import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +31,8 @@ NO_WEIGHTS = "-"
 """Of a cell that starts from no weights."""
 
 REFERENCES = (ORIGINAL, RETRAIN)
+WHOLE_CLASS = ("train", None)
+"""The forget set of all training images, the only one of SISA, which forgets what it was trained on."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Study:
 
     weights: the original's; None trains it by `training`, once, or for each seed where `per_seed` is set.
     retrained: by class, weights to take instead of training without it. batch: for methods whose
-    hyperparameters name none. seconds: a cell's time limit.
+    hyperparameters name none. seconds: a cell's time limit. forget_from, forget_images: which of a class's
+    images the methods are told to forget, see `Cell`; each pair is a run of its own.
     """
 
     setting: Setting
@@ -54,6 +59,13 @@ class Study:
     threads: int = 1
     seconds: float | None = None
     retry_failed: bool = False
+    forget_from: tuple[str, ...] = ("train",)
+    forget_images: tuple[int | None, ...] = (None,)
+
+    @property
+    def forget_sets(self) -> list[tuple[str, int | None]]:
+        """(from, images) of each forget set."""
+        return list(itertools.product(self.forget_from, self.forget_images))
 
 
 def choose(text: str, hyperparameters: Mapping[str, Any]) -> tuple[str, ...]:
@@ -123,6 +135,7 @@ def plan(study: Study, dataset: Dataset) -> Plan:
     hashes = {path: file_identity(path) for path in made}
     given = {label: file_identity(path) for label, path in study.retrained.items()}
     runs = [(name, *_configured(name, study)) for name in study.chosen]
+    _check_forget_sets(study, dataset)
     first, second, then = list[Cell](), list[Cell](), list[Cell]()
     for seed in study.seeds:
         weights = hashes.get(originals[seed], "")
@@ -132,9 +145,9 @@ def plan(study: Study, dataset: Dataset) -> Plan:
             second.append(Cell(RETRAIN, "", reference, spec.model, label, seed, 0, NO_WEIGHTS, data))
             for name, config, batch, code in runs:
                 method, _, variant = name.partition(":")
-                then.append(
-                    Cell(method, variant, config, spec.model, label, seed, batch, weights, data, code)
-                )
+                cell = Cell(method, variant, config, spec.model, label, seed, batch, weights, data, code)
+                sets = [WHOLE_CLASS] if method in methods.BLOCKS else study.forget_sets
+                then += [dataclasses.replace(cell, forget_from=f, forget_images=n) for f, n in sets]
     return Plan((*first, *second, *then), originals, {p: c for p, c in training.items() if not p.exists()})
 
 
@@ -166,8 +179,14 @@ def ordered(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     """The rows in the order of tables: as METHODS has them, the references first; others at the end."""
     order = {name: place for place, name in enumerate((*REFERENCES, *methods.METHODS, *methods.BLOCKS))}
     last = len(order)
-    sort = sorted(rows, key=lambda r: (order.get(r["method"], last), r["method"], r["variant"], r["seed"]))
-    return [dict(row) for row in sort]
+
+    def place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Training images before test images, few before many."""
+        number = row.get("forget_images")
+        images = row.get("forget_from", "train") != "train", math.inf if number is None else number
+        return (order.get(row["method"], last), row["method"], row["variant"], *images, row["seed"])
+
+    return [dict(row) for row in sorted(rows, key=place)]
 
 
 def estimate(study: Study, cells: Sequence[Cell], jobs: int) -> tuple[list[tuple[Cell, str]], float | None]:
@@ -186,6 +205,20 @@ def estimate(study: Study, cells: Sequence[Cell], jobs: int) -> tuple[list[tuple
         return states, None if open_keys else 0.0
     means = [seconds.get(cell.method, every) for cell, state in states if state == "to do"]
     return states, sum(sum(values) / len(values) for values in means) / jobs
+
+
+def _check_forget_sets(study: Study, dataset: Dataset) -> None:
+    """Refuse, before anything runs, more images than some class has."""
+    for source, number in study.forget_sets:
+        labels = dataset.require(source).labels
+        for label in study.classes:
+            held = int((labels == label).sum())
+            if number is not None and not 1 <= number <= held:
+                name = study.setting.spec.classes[label]
+                raise ClueError(
+                    f"--forget-images {number}: class {name} has {held} {source} images; give a number from "
+                    f"1 to {held}, or all"
+                )
 
 
 def _pending(cells: Sequence[Cell], results: Results, study: Study) -> list[Cell]:
@@ -278,13 +311,19 @@ def _row(cell: Cell, study: Study, outcome: Mapping[str, Any]) -> Row:
 
 def _line(row: Mapping[str, Any]) -> str:
     name = row["method"] + (f":{row['variant']}" if row["variant"] else "")
-    what = f"{name}, class {row['class_name']}, seed {row['seed']}"
+    what = f"{name}, class {row['class_name']}{_forgetting(row)}, seed {row['seed']}"
     if row["status"] == "failed":
         return f"{what}: failed, {row['reason']}"
     scores = row["scores"]
     return (
         f"{what}: UA {scores['ua']:.1f}, RA {scores['ra']:.1f}, TA {scores['ta']:.1f}, {row['total_s']:.1f} s"
     )
+
+
+def _forgetting(row: Mapping[str, Any]) -> str:
+    if (row["forget_from"], row["forget_images"]) == WHOLE_CLASS:
+        return ""
+    return f" ({row['forget_images'] or 'all'} {row['forget_from']} images)"
 
 
 def _configured(name: str, study: Study) -> tuple[dict[str, Any], int, str]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from clue_mobile import data
-from clue_mobile.data import Dataset
+from clue_mobile.data import Dataset, Split, random_images
 from clue_mobile.spec import ModelSpec
 
 ORIGINAL, RETRAIN = "original", "retrain"
@@ -25,6 +25,8 @@ class Cell:
 
     config: every hyperparameter (for `retrain`: the training's, or the sha256 of the file that was given).
     weights: sha256 of the original's file. data: see `data_identity`. code: sha256 of a method's own file.
+    forget_from, forget_images: the forget set is so many images of the class, drawn with the seed from the
+    training or the test images; None takes all.
     """
 
     method: str
@@ -37,12 +39,26 @@ class Cell:
     weights: str
     data: str
     code: str = ""
+    forget_from: str = "train"
+    forget_images: int | None = None
 
     @property
     def key(self) -> str:
-        """16 hexadecimal digits of the sha256 of all fields."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        """16 hexadecimal digits of the sha256 of all fields; of the forget set's only where it is not all
+        training images of the class, so that results from before there was a choice keep their keys."""
+        fields = dataclasses.asdict(self)
+        for name, whole in (("forget_from", "train"), ("forget_images", None)):
+            if fields[name] == whole:
+                del fields[name]
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def forget_set(self, dataset: Dataset) -> Split:
+        """The images that the method is told to forget. Raises ClueError where there are too few."""
+        split = dataset.require(self.forget_from)
+        if self.forget_images is None:
+            return split.of_class(self.forget_class)
+        return split.select(random_images(split, self.forget_class, self.forget_images, self.seed))
 
 
 @dataclass(frozen=True)

@@ -3,4 +3,5 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "conformance"))
+for _name in ("conformance", "methods"):
+    sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / _name))

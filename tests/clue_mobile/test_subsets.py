@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clue_mobile import models, training
-from clue_mobile.data import Dataset, Split, attack_set, poison, random_share, trigger
+from clue_mobile.data import Dataset, Split, attack_set, poison, random_images, random_share, trigger
 from clue_mobile.errors import ClueError
 
 IMAGES = np.random.RandomState(0).randint(0, 200, (40, 6, 5, 3)).astype(np.uint8)
@@ -21,6 +21,18 @@ def test_a_share_of_a_class() -> None:
     assert not np.array_equal(mask, random_share(SPLIT, 2, 0.3, seed=2))
     assert random_share(SPLIT, 2, 0.01).sum() == 1
     assert np.array_equal(random_share(SPLIT, 2, 1.0), SPLIT.labels == 2)
+
+
+def test_a_number_of_images_of_a_class() -> None:
+    few, more = (random_images(SPLIT, 2, count, seed=5) for count in (3, 7))
+    assert (few.sum(), more.sum()) == (3, 7)
+    assert set(SPLIT.labels[more]) == {2}
+    assert not (few & ~more).any()  # the same images and some more
+    assert np.array_equal(random_images(SPLIT, 2, 10), SPLIT.labels == 2)
+    assert not np.array_equal(few, random_images(SPLIT, 2, 3, seed=6))
+    for count, label in ((11, 2), (0, 2), (1, 9)):
+        with pytest.raises(ClueError, match="cannot be drawn: it has"):
+            random_images(SPLIT, label, count)
 
 
 def test_the_trigger_is_a_white_corner() -> None:

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from study_case import runs
 
 from clue_mobile.cli import main
 from clue_mobile.study.results import Results
+from clue_mobile.study.tasks import Cell
 
 OUT = Path("out")
 SEEDS = 8
@@ -190,6 +192,45 @@ def test_failed_runs_variants_and_other_hyperparameters(
     assert "own.py, class 3, seed 0: to do" in out
 
 
+def test_some_images_of_the_class_or_ones_never_seen(
+    place: Path, cli: Callable[..., tuple[int, str, str]], digits_weights: Path
+) -> None:
+    Path("h.json").write_text(json.dumps({"own.py": {}}))
+    words = [*WORDS, "--weights", digits_weights, "--methods", "own.py", "--on", "here"]
+    words[words.index("--seeds") + 1] = "1"
+    assert cli(*words)[0] == 0
+    whole = Results(OUT).rows()
+    sets = ["--forget-images", "4,all", "--forget-from", "train,test"]
+    code, out, err = cli(*words, *sets)
+    assert code == 0
+    assert "own.py, class 3 (4 test images), seed 0: UA" in err
+    rows = Results(OUT).rows()
+    assert rows[: len(whole)] == whole  # no reference, and not the whole class, ran again
+    noted = [(row["forget_from"], row["forget_images"]) for row in rows[len(whole) :]]
+    assert noted == [("train", 4), ("test", 4), ("test", None)]
+    assert [int(images) for _, _, _, images, *_ in runs(place)] == [16, 4, 4, 8]
+    assert "Own, 4 test images" in out
+    assert "- Own, forgetting 4, all train images: none sufficed" in out
+    assert (OUT / "amounts.png").exists()
+    again = cli("compare", "--report-only", "--out", OUT)
+    assert again[1] == out
+
+
+def test_the_forget_set_of_a_cell(digits_data: Any) -> None:
+    cell = Cell("ga", "", {"lr": 0.1}, "digits_cnn", 3, 0, 8, "w", "d")
+    same = replace(cell, forget_from="train", forget_images=None)
+    others = [replace(cell, forget_images=4), replace(cell, forget_from="test"), replace(cell, seed=1)]
+    assert cell.key == same.key == "83726a0b814dd709"  # as before there was a choice
+    assert len({cell.key, *(other.key for other in others)}) == 4
+    assert len(cell.forget_set(digits_data)) == (digits_data.train.labels == 3).sum()
+    some = others[0].forget_set(digits_data)
+    assert some.labels.tolist() == [3] * 4
+    drawn = replace(others[0], seed=1).forget_set(digits_data)
+    assert (some.images != drawn.images).any()
+    unseen = others[1].forget_set(digits_data)
+    assert (unseen.images == digits_data.test.of_class(3).images).all()
+
+
 BAD = {
     "method": (["--methods", "cleu"], "unknown method 'cleu': did you mean 'clue'? Choices: "),
     "file": (["--methods", "no.py"], "no file no.py to take a method from"),
@@ -211,6 +252,10 @@ BAD = {
     "batch": (["--hyperparameters", "batch.json"], "the batch of clue must be a whole number"),
     "on": (["--on", "moon"], "--on must be processes, ray, ray:ADDRESS or here, not 'moon'"),
     "seconds": (["--cell-seconds", "0"], "--cell-seconds must be above 0, not 0.0"),
+    "too many": (["--forget-images", "4,17"], "--forget-images 17: class 0 has 16 train images; give"),
+    "no number": (["--forget-images", "few"], "numbers above 0 or all, such as 10,50,all, not 'few'"),
+    "zero": (["--forget-images", "0"], "numbers above 0 or all, such as 10,50,all, not '0'"),
+    "from": (["--forget-from", "photos"], "unknown source of forget images 'photos'"),
     "report": (["--report-only"], "there are no results in out"),
 }  # fmt: skip
 
