@@ -155,7 +155,7 @@ def command(
             **settings(set_ or []),
         },
         batch=batch,
-        tuned_batch=tuned_batch or (chosen.batch if chosen else None),
+        tuned_batch=chosen.batch if chosen and tuned_batch is None else tuned_batch,
         runtimes=tuple(runtime) if runtime else None,
         float16_predict=float16_predict,
         name=name,
