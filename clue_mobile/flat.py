@@ -153,6 +153,10 @@ class FlatModel:
             layer.train(batch_norm != "frozen" and (any(own) or not own))
         return self._call(leaves, state, x, batch_norm == "batch")
 
+    def moving(self, batch_norm: BatchNorm) -> list[str]:
+        """The vectors of the state that `forward` changes in this mode."""
+        return ["buffers"] if "buffers" in self.sizes and batch_norm == "batch" else []
+
     def _call(
         self, leaves: Mapping[str, Tensor], state: State, x: Tensor, moves: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -198,9 +202,10 @@ class FlatModel:
             for layer, momentum in zip(self._norms, momenta, strict=True):
                 layer.momentum = momentum
 
-    def gradient(self, loss: Tensor, leaves: Mapping[str, Tensor]) -> Tensor:
-        """dL/dparams as one flat vector [P]; zero where a parameter takes no part."""
-        grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    def gradient(self, loss: Tensor, leaves: Mapping[str, Tensor], keep_graph: bool = False) -> Tensor:
+        """dL/dparams as one flat vector [P]; zero where a parameter takes no part. keep_graph: for another
+        gradient of the same forward pass."""
+        grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, retain_graph=keep_graph)
         flat = [
             (torch.zeros_like(leaf) if grad is None else grad).reshape(-1)
             for leaf, grad in zip(leaves.values(), grads, strict=True)

@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clue_mobile.programs": {"errors", "plan", "flat", "lowering", "methods"},
     "clue_mobile.data": {"errors"},
     "clue_mobile.training": {"errors", "spec", "models"},
-    "clue_mobile.evaluate": {"errors", "data", "spec"},
+    "clue_mobile.evaluate": {"errors", "data", "spec", "training"},
     "clue_mobile.report": {"errors", "version", "models", "evaluate"},
     "exporters": {"errors", "plan", "flat", "lowering", "programs", "pi_runtime", "contract", "exporters"},
     "clue_mobile.bundle": {

@@ -25,8 +25,7 @@ from requests_table import table
 from torch import nn
 
 from clue_mobile import data, methods, models
-from clue_mobile.cli.common import settings
-from clue_mobile.cli.compare import class_label
+from clue_mobile.cli.common import class_label, settings
 from clue_mobile.data import Dataset, Split
 from clue_mobile.errors import ClueError
 from clue_mobile.evaluate.eager import predictor
@@ -36,6 +35,7 @@ from clue_mobile.study import compare, defaults
 from clue_mobile.study.original import train_once
 from clue_mobile.study.results import Results
 from clue_mobile.study.tasks import ORIGINAL, RETRAIN, data_identity
+from pi_runtime.files import sha256_file
 
 Row = dict[str, Any]
 SHARES = {"sequential": 1.0, "samples": 0.1, "backdoor": 0.05}
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> None:
                 row = {
                     "kind": options.kind, "classes": [spec.classes[k] for k in classes], "share": share,
                     "method": method, "variant": variant, "config": config, "batch": batch, "seed": seed,
-                    "model": spec.model, "weights": compare.file_identity(original),
+                    "model": spec.model, "weights": sha256_file(original),
                     "data": data_identity(dataset, spec),
                 }  # fmt: skip
                 row["key"] = hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:16]

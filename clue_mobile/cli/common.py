@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clue_mobile.errors import ClueError
+from clue_mobile.errors import ClueError, unknown
 from clue_mobile.study import presets
 
 BundleArgument = Annotated[Path, typer.Argument(help="The bundle folder, NAME.clue.", show_default=False)]
@@ -138,3 +138,12 @@ def load_data(source: str, bundle: Any, validation: int | None, quiet: bool) -> 
             validation_per_class=validation,
             progress=lambda done, total: tell(done, total, ""),
         )
+
+
+def class_label(word: str, classes: tuple[str, ...]) -> int:
+    """The number of the class that a word names, by name or index. Raises ClueError listing them."""
+    if word in classes:
+        return classes.index(word)
+    if word.isdecimal() and int(word) < len(classes):
+        return int(word)
+    raise unknown("class", word, classes)

@@ -12,6 +12,7 @@ from clue_mobile.cli.common import (
     JsonOption,
     ValidationOption,
     bar,
+    class_label,
     console,
     load_data,
     note,
@@ -218,15 +219,6 @@ def _numbers(text: str) -> tuple[int | None, ...]:
                 f"--forget-images must be numbers above 0 or all, such as 10,50,all, not {word!r}"
             )
     return tuple(None if word == "all" else int(word) for word in words)
-
-
-def class_label(word: str, classes: tuple[str, ...]) -> int:
-    """The number of the class that a word names, by name or index. Raises ClueError listing them."""
-    if word in classes:
-        return classes.index(word)
-    if word.isdecimal() and int(word) < len(classes):
-        return int(word)
-    raise unknown("class", word, classes)
 
 
 def _retrained(pairs: list[str], classes: tuple[str, ...], labels: tuple[int, ...]) -> dict[int, Path]:

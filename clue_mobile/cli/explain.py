@@ -12,11 +12,11 @@ from clue_mobile.cli.common import (
     ForgetOption,
     JsonOption,
     ValidationOption,
+    class_label,
     console,
     load_data,
     print_json,
 )
-from clue_mobile.cli.compare import class_label
 from clue_mobile.errors import ClueError, unknown
 
 HELP = (

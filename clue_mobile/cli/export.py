@@ -22,6 +22,7 @@ from clue_mobile.cli.common import (
 )
 from clue_mobile.errors import ClueError
 from clue_mobile.methods import Samples
+from clue_mobile.models.card import read_json
 from clue_mobile.study import presets
 
 HELP = (
@@ -254,12 +255,7 @@ def delegated(manifest: Mapping[str, Any]) -> list[str]:
 def _file(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ClueError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ClueError(f"{path} is not valid JSON: {error}") from error
+    found = read_json(path)
     if not isinstance(found, dict):
         raise ClueError(f'{path} must hold an object such as {{"lr": 0.0003}}')
     return found

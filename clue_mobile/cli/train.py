@@ -10,7 +10,15 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from clue_mobile.cli.common import DataOption, JsonOption, ValidationOption, bar, note, print_json
+from clue_mobile.cli.common import (
+    DataOption,
+    JsonOption,
+    ValidationOption,
+    bar,
+    class_label,
+    note,
+    print_json,
+)
 from clue_mobile.errors import ClueError, unknown
 
 HELP = (
@@ -60,7 +68,7 @@ def command(
     if not out.parent.is_dir():
         raise ClueError(f"the folder {out.parent} does not exist: make it first")
     spec = models.resolve_spec(model)
-    left_out = _label(spec.classes, exclude)
+    left_out = None if exclude is None else class_label(exclude, spec.classes)
     config = training.TrainConfig(
         epochs=epochs,
         lr=lr,
@@ -116,13 +124,3 @@ def command(
             f"{out}: {' '.join(f'{k} {v:.4g}' for k, v in history[-1].items() if isinstance(v, float))}, "
             f"{result['seconds']} s"
         )
-
-
-def _label(classes: tuple[str, ...], name: str | None) -> int | None:
-    if name is None:
-        return None
-    if name in classes:
-        return classes.index(name)
-    if name.isdecimal() and int(name) < len(classes):
-        return int(name)
-    raise unknown("class", name, classes)

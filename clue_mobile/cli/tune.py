@@ -13,13 +13,13 @@ from clue_mobile.cli.common import (
     JsonOption,
     ValidationOption,
     bar,
+    class_label,
     console,
     load_data,
     note,
     print_json,
     settings,
 )
-from clue_mobile.cli.compare import class_label
 from clue_mobile.errors import ClueError
 
 HELP = (

@@ -126,11 +126,7 @@ def deepen(
     what relearns.
     """
     train, test = dataset.train, dataset.test
-    forgotten, forgotten_test = train.labels == forget_class, test.labels == forget_class
-    forget = found.train[forgotten], train.labels[forgotten]
-    retain = found.train[~forgotten], train.labels[~forgotten]
-    others = found.test[~forgotten_test], test.labels[~forgotten_test]
-    unseen = found.test[forgotten_test], test.labels[forgotten_test]
+    forget, retain, unseen, others = found.parts(dataset, forget_class)
     learned = drawn(train, len(dataset.classes), seed)
     progress("linear probe", 0, 1)
     probe = linear_probe(

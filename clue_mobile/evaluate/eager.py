@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from clue_mobile import training
 from clue_mobile.errors import ClueError
 from clue_mobile.evaluate.metrics import BATCH, Predict
 from clue_mobile.spec import ModelSpec
@@ -20,9 +21,7 @@ Images = npt.NDArray[np.uint8]
 
 def to_input(images: Images, spec: ModelSpec) -> Tensor:
     """Images uint8 [N, H, W, C] as the module takes them: normalised float32 [N, C, H, W]."""
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2) / 255
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (spec.mean, spec.std))
-    return (pixels - mean) / std
+    return training.to_input(torch.from_numpy(np.ascontiguousarray(images)), spec)
 
 
 @contextmanager
@@ -35,6 +34,16 @@ def evaluating(module: nn.Module) -> Iterator[nn.Module]:
     finally:
         for layer in training:
             layer.training = True
+
+
+def run_once(module: nn.Module, spec: ModelSpec, handles: Sequence[Any]) -> None:
+    """One black image through the module in eval mode, for the hooks of `handles`, which are then removed."""
+    try:
+        with torch.no_grad(), evaluating(module):
+            module(torch.zeros(1, *spec.input_shape))
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def predictor(module: nn.Module, spec: ModelSpec) -> Predict:
@@ -60,13 +69,7 @@ def final_linear(module: nn.Module, spec: ModelSpec) -> nn.Linear:
             seen.append(layer)
 
     linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-    handles = [layer.register_forward_pre_hook(note) for layer in linear]
-    try:
-        with torch.no_grad(), evaluating(module):
-            module(torch.zeros(1, *spec.input_shape))
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_once(module, spec, [layer.register_forward_pre_hook(note) for layer in linear])
     if not seen:
         raise ClueError(
             f"{spec.model} has no linear layer (torch.nn.Linear) that gives its {spec.num_classes} logits, "

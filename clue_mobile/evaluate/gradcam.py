@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from clue_mobile.errors import ClueError, unknown
-from clue_mobile.evaluate.eager import evaluating
+from clue_mobile.evaluate.eager import evaluating, run_once
 from clue_mobile.spec import ModelSpec
 
 
@@ -33,12 +33,7 @@ def feature_maps(module: nn.Module, spec: ModelSpec) -> list[str]:
         return note
 
     handles = [layer.register_forward_hook(watch(name)) for name, layer in module.named_modules() if name]
-    try:
-        with torch.no_grad(), evaluating(module):
-            module(torch.zeros(1, *spec.input_shape))
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_once(module, spec, handles)
     return names
 
 

@@ -173,6 +173,16 @@ class Outputs:
     train: npt.NDArray[np.float32]
     test: npt.NDArray[np.float32]
 
+    def parts(self, dataset: Dataset, forget_class: int) -> tuple[Labelled, Labelled, Labelled, Labelled]:
+        """Logits and labels of the forget set, the retain set, the test images of the class and those of the
+        other classes."""
+        sides = (self.train, dataset.train.labels), (self.test, dataset.test.labels)
+        (forget, retain), (unseen, others) = (
+            [(logits[of], labels[of]) for of in (labels == forget_class, labels != forget_class)]
+            for logits, labels in sides
+        )
+        return forget, retain, unseen, others
+
 
 def outputs(predict: Predict, dataset: Dataset, progress: Progress | None = None) -> Outputs:
     """Predict the training and the test images; `progress(done, total)` counts both.
@@ -221,11 +231,8 @@ def scores_of(
     found: Outputs, dataset: Dataset, forget_class: int, seed: int = 0, mia_limit: int = MIA_LIMIT
 ) -> Scores:
     """The scores that `score` gives, of logits that are there already."""
-    train, test = dataset.train, dataset.test
-    forgotten, forgotten_test = train.labels == forget_class, test.labels == forget_class
-    forget = found.train[forgotten], train.labels[forgotten]
-    retain = found.train[~forgotten], train.labels[~forgotten]
-    others = found.test[~forgotten_test], test.labels[~forgotten_test]
+    forget, retain, _, others = found.parts(dataset, forget_class)
+    test = dataset.test
     per_class = tuple(
         accuracy(found.test[test.labels == label], test.labels[test.labels == label])
         for label in range(len(dataset.classes))

@@ -14,7 +14,7 @@ from clue_mobile import plan
 from clue_mobile.flat import FlatModel, State
 from clue_mobile.methods import Samples, Watch
 from clue_mobile.methods.config import POSITIVE, DescentConfig
-from clue_mobile.methods.descent import ZEROS, Descent, Objective, Steps, cross_entropy, onehot, pixels
+from clue_mobile.methods.descent import TOWARDS, ZEROS, Descent, Steps, cross_entropy, onehot, pixels
 from clue_mobile.plan import Port, Program, Recipe, Value
 from clue_mobile.spec import ModelSpec
 
@@ -59,16 +59,6 @@ def nearest(model: FlatModel, state: State, x: Tensor, true: Tensor, config: Con
     return 1 - (logits.amax(1, keepdim=True) > logits).to(logits.dtype)
 
 
-def towards(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-    """The mean cross-entropy with these labels, one-hot, twice: to be minimised and as a metric; [N, K]
-    each."""
-    loss = cross_entropy(logits, labels)
-    return loss, loss.detach()
-
-
-OBJECTIVE = Objective(towards)
-
-
 def unlearn(
     module: nn.Module,
     spec: ModelSpec,
@@ -90,7 +80,7 @@ def unlearn(
         x, true = run.data.x(epoch, part), run.data.onehot(part)
         return (nearest(run.model, original, x, true, config).detach(),)
 
-    return run.run(OBJECTIVE, targets)
+    return run.run(TOWARDS, targets)
 
 
 def build(model: FlatModel, config: Config, batch: int, train: Samples | None = None) -> Recipe:
@@ -101,7 +91,7 @@ def build(model: FlatModel, config: Config, batch: int, train: Samples | None = 
     carried along, and each epoch begins with its labels.
     """
     cached = Port("label", "cache", (batch, model.spec.num_classes), "label")
-    steps = Steps(model, config, batch, OBJECTIVE, (cached,))
+    steps = Steps(model, config, batch, TOWARDS, (cached,))
 
     def fn(*inputs: Tensor) -> tuple[Tensor, ...]:
         state, (x, true) = model.unflatten(inputs)

@@ -56,6 +56,21 @@ class Stepping(Protocol):
         """Whose statistics normalise."""
 
 
+def differentiate(
+    model: FlatModel,
+    config: Stepping,
+    objective: Objective,
+    state: State,
+    x: Tensor,
+    targets: Sequence[Tensor],
+) -> tuple[Tensor, dict[str, Tensor], Sequence[Tensor]]:
+    """(the gradient [P], what changes of `state` besides the parameters, the metrics)."""
+    leaves = model.leaves(state)
+    logits, moved = model.forward(leaves, state, x, config.batch_norm)
+    loss, *metrics = objective.fn(logits, *targets)
+    return model.gradient(loss, leaves), moved, metrics
+
+
 def update(
     model: FlatModel,
     config: Stepping,
@@ -68,14 +83,21 @@ def update(
     mask: Tensor | None = None,
 ) -> tuple[dict[str, Tensor], Tensor, Sequence[Tensor]]:
     """One step: (what changes of `state`, the new momentum [P], the metrics)."""
-    leaves = model.leaves(state)
-    logits, moved = model.forward(leaves, state, x, config.batch_norm)
-    loss, *metrics = objective.fn(logits, *targets)
-    gradient = model.gradient(loss, leaves)
+    gradient, moved, metrics = differentiate(model, config, objective, state, x, targets)
     if mask is not None:
         gradient = gradient * mask
     params, momentum = sgd(state["params"], momentum, gradient, lr, config.momentum)
     return {**moved, "params": params}, momentum, metrics
+
+
+def towards(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    """The mean cross-entropy with these labels, one-hot, twice: to be minimised and as a metric; [N, K]
+    each."""
+    loss = cross_entropy(logits, labels)
+    return loss, loss.detach()
+
+
+TOWARDS = Objective(towards)
 
 
 # eager
@@ -211,9 +233,7 @@ class Steps:
 
     def program(self) -> Program:
         """state, carries, momentum, mask, x, targets, lr -> what changes of them, and the metrics."""
-        moved = ["params"]
-        if "buffers" in self.model.sizes and self.config.batch_norm == "batch":
-            moved.append("buffers")
+        moved = ["params", *self.model.moving(self.config.batch_norm)]
         values = self.values()
         carries = tuple(Port(name, "carry", values[name].shape, name) for name in self.carries)
         momentum = Port("momentum", "carry", values["momentum"].shape, "momentum")

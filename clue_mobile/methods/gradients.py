@@ -77,12 +77,7 @@ def fisher_diagonal(model: FlatModel, state: State, data: Batches, positions: Ar
         log_p = F.log_softmax(model.forward(leaves, state, data.x(0, part).to(total))[0], 1)
         shares = log_p.detach().exp().mean(0)
         for share, mean in zip(shares, log_p.mean(0).unbind(), strict=True):
-            grads = torch.autograd.grad(mean, list(leaves.values()), retain_graph=True, allow_unused=True)
-            flat = [
-                (torch.zeros_like(leaf) if grad is None else grad).reshape(-1)
-                for leaf, grad in zip(leaves.values(), grads, strict=True)
-            ]
-            total += share * torch.cat(flat) ** 2
+            total += share * model.gradient(mean, leaves, keep_graph=True) ** 2
     return total / len(groups)
 
 

@@ -136,7 +136,7 @@ def build(model: FlatModel, config: Config, batch: int, train: Samples | None = 
     classes = model.spec.num_classes
     clean, pulls = (Port(name, "cache", (batch, classes), name) for name in ("clean", "pull"))
     steps = Steps(model, stepping(config), batch, OBJECTIVE, (pulls,))
-    moved = ["buffers"] if "buffers" in model.sizes and config.batch_norm == "batch" else []
+    moved = model.moving(config.batch_norm)
 
     def logits(state: dict[str, Tensor], x: Tensor) -> tuple[Tensor, list[Tensor]]:
         weights = model.named("params", state["params"])

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from clue_mobile import plan
 from clue_mobile.flat import FlatModel
 from clue_mobile.methods import Samples, Watch
 from clue_mobile.methods.config import DescentConfig
-from clue_mobile.methods.descent import Descent, Objective, Steps, cross_entropy
+from clue_mobile.methods.descent import TOWARDS, Descent, Steps
 from clue_mobile.plan import Port, Random, Recipe
 from clue_mobile.spec import ModelSpec
 
@@ -35,16 +35,6 @@ class Config(DescentConfig):
     lr: float = 1e-3
 
 
-def towards(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-    """The mean cross-entropy with these labels, one-hot, twice: to be minimised and as a metric; [N, K]
-    each."""
-    loss = cross_entropy(logits, labels)
-    return loss, loss.detach()
-
-
-OBJECTIVE = Objective(towards)
-
-
 def unlearn(
     module: nn.Module,
     spec: ModelSpec,
@@ -60,14 +50,14 @@ def unlearn(
     """Forget `images` (uint8 [N, H, W, C], class indices `labels` [N]) in place; returns the loss of each
     step."""
     run = Descent(module, spec, images, labels, config, seed=seed, batch=batch, watch=watch)
-    return run.run(OBJECTIVE, lambda epoch, part: (run.data.random_onehot(DRAWN, epoch, part),))
+    return run.run(TOWARDS, lambda epoch, part: (run.data.random_onehot(DRAWN, epoch, part),))
 
 
 def build(model: FlatModel, config: Config, batch: int, train: Samples | None = None) -> Recipe:
     """RL as the program step and its plan."""
     classes = model.spec.num_classes
     drawn = Port("drawn", "random", (batch, classes), "drawn")
-    steps = Steps(model, config, batch, OBJECTIVE, (drawn,))
+    steps = Steps(model, config, batch, TOWARDS, (drawn,))
     randoms = {"drawn": Random(DRAWN, "onehot", (classes,), classes=classes)}
     body = plan.epochs("epochs", steps.phase())
     return Recipe(steps.values(), randoms, [steps.program()], steps.scalars(), [body], steps.loss())

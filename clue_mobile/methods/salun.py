@@ -16,7 +16,7 @@ from clue_mobile.flat import FlatModel, State
 from clue_mobile.lowering.optimizer import sgd
 from clue_mobile.methods import Samples, Watch, needed
 from clue_mobile.methods.config import POSITIVE, DescentConfig
-from clue_mobile.methods.descent import Descent, Objective, cross_entropy
+from clue_mobile.methods.descent import TOWARDS, Descent, Objective, differentiate
 from clue_mobile.methods.gradients import mean_gradient
 from clue_mobile.spec import ModelSpec
 from pi_runtime import rng
@@ -97,22 +97,11 @@ def update(
     mask: Tensor,
 ) -> tuple[dict[str, Tensor], Tensor, Sequence[Tensor]]:
     """One step of SGD with weight decay under the mask; arguments and result as for `descent.update`."""
-    leaves = model.leaves(state)
-    logits, moved = model.forward(leaves, state, x, config.batch_norm)
-    loss, *metrics = objective.fn(logits, *targets)
-    gradient, decay = model.gradient(loss, leaves), config.weight_decay * state["params"]
+    gradient, moved, metrics = differentiate(model, config, objective, state, x, targets)
+    decay = config.weight_decay * state["params"]
     gradient = (gradient + decay) * mask if config.outside == "kept" else gradient * mask + decay
     params, momentum = sgd(state["params"], momentum, gradient, lr, config.momentum)
     return {**moved, "params": params}, momentum, metrics
-
-
-def towards(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-    """The mean cross-entropy with these labels, one-hot, twice: to be minimised and as a metric."""
-    loss = cross_entropy(logits, labels)
-    return loss, loss.detach()
-
-
-OBJECTIVE = Objective(towards)
 
 
 # eager
@@ -157,18 +146,18 @@ def unlearn(
             return (onehot,)
 
         for epoch in range(config.epochs):
-            if both.epoch(epoch, OBJECTIVE, targets, mask=mask, notes=notes):
+            if both.epoch(epoch, TOWARDS, targets, mask=mask, notes=notes):
                 break
         return both.finish()
 
     kept = descent(rest.images, rest.labels, dataclasses.replace(config, stop_every=0))
     kept.log = forget.log
     for epoch in range(config.epochs):
-        done = forget.epoch(epoch, OBJECTIVE, replaced, mask=mask, notes=notes)
+        done = forget.epoch(epoch, TOWARDS, replaced, mask=mask, notes=notes)
         kept.state, kept.momentum = forget.state, forget.momentum
         done = done or kept.epoch(
             epoch,
-            OBJECTIVE,
+            TOWARDS,
             lambda _, part: (kept.data.onehot(part),),
             mask=mask,
             notes={**notes, "retain": 1.0},

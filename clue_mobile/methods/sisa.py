@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from clue_mobile import training
 from clue_mobile.errors import ClueError
-from clue_mobile.methods import Samples, retrain
+from clue_mobile.methods import retrain
 from clue_mobile.methods.config import COUNT
 from clue_mobile.spec import ModelSpec
 from pi_runtime import rng
@@ -148,37 +148,6 @@ def forget(
         if touched:
             first[number] = touched[0]
     return new, _train(new, spec, images, labels, first, seed, progress)
-
-
-class Block(NamedTuple):
-    """The rows of SISA: the ensemble before and after forgetting, one trained without the forget set from
-    another seed, and what the first two cost."""
-
-    original: SisaModel
-    forgotten: SisaModel
-    reference: SisaModel
-    trained: Cost
-    retrained: Cost
-
-
-def block(
-    module: nn.Module,
-    spec: ModelSpec,
-    train_set: Samples,
-    forgotten: Array,
-    config: Config,
-    *,
-    seed: int = 0,
-    progress: Told | None = None,
-) -> Block:
-    """Train on all of `train_set`, forget what `forgotten` (bool [N]) picks, and train the reference."""
-    images, labels = train_set
-    original, trained = train(module, spec, images, labels, config, seed=seed, progress=progress)
-    after, retrained = forget(original, spec, images, labels, forgotten, seed=seed, progress=progress)
-    reference, _ = train(
-        module, spec, images, labels, config, seed=seed + 1, without=forgotten, progress=progress
-    )
-    return Block(original, after, reference, trained, retrained)
 
 
 def _sliced(shard: Array, slices: int) -> list[Array]:

@@ -78,11 +78,18 @@ def importances(model: FlatModel, state: State, samples: Samples, batch: int, se
     order = np.argsort(samples.labels, kind="stable")  # whatever order the set comes in
     images, labels = samples.images[order], samples.labels[order]
     data = Batches(images, labels, model.spec.num_classes, seed, "none")
-    total, count = torch.zeros_like(state["params"]), 0
+    total, losses = summed(model, state, data, batch)
+    return total / len(losses)
+
+
+def summed(model: FlatModel, state: State, data: Batches, batch: int) -> tuple[Tensor, list[float]]:
+    """(the sum over batches of the squared gradient [P], the cross-entropy of each batch)."""
+    total, losses = torch.zeros_like(state["params"]), []
     for part in data.cut(0, batch):
-        total += squared_gradient(model, state, data.x(0, part), data.onehot(part))[0]
-        count += 1
-    return total / count
+        squares, loss = squared_gradient(model, state, data.x(0, part), data.onehot(part))
+        total += squares
+        losses.append(loss.item())
+    return total, losses
 
 
 def unlearn(
@@ -103,12 +110,7 @@ def unlearn(
     full = Samples(np.concatenate([others.images, images]), np.concatenate([others.labels, labels]))
     model = FlatModel(module, spec)
     state = model.pack()
-    data = Batches(images, labels, spec.num_classes, seed, "none")
-    total, losses = torch.zeros_like(state["params"]), []
-    for part in data.cut(0, batch):
-        squares, loss = squared_gradient(model, state, data.x(0, part), data.onehot(part))
-        total += squares
-        losses.append(loss.item())
+    total, losses = summed(model, state, Batches(images, labels, spec.num_classes, seed, "none"), batch)
     shipped = importances(model, state, full, batch)
     alpha, dampening = torch.tensor(config.alpha), torch.tensor(config.dampening)
     params, density = dampened(state["params"], total / len(losses), shipped, alpha, dampening)

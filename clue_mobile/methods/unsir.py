@@ -193,7 +193,7 @@ def build(model: FlatModel, config: Config, batch: int, train: Samples | None = 
     if config.reading == "paper":
         raise ClueError("the paper's reading of unsir needs retain data: a device can run reading=code only")
     classes, size = model.spec.num_classes, model.sizes["params"]
-    moved = ["buffers"] if "buffers" in model.sizes and config.batch_norm == "batch" else []
+    moved = model.moving(config.batch_norm)
     shape = (config.noise_images, *model.spec.input_shape)
     state, momentum = model.state_ports(), Port("momentum", "carry", (size,), "momentum")
     label = Port("label", "carry", (classes,), "label", golden=("uniform", 0.5, 1))

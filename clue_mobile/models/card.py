@@ -13,17 +13,22 @@ from clue_mobile.errors import ClueError, unknown
 EXAMPLES = {"classes": "cat,dog", "input_shape": "3,32,32", "mean": "0.49,0.48,0.45", "std": "0.25,0.24,0.26"}
 
 
+def read_json(path: Path, kind: str = "") -> Any:
+    """What a user's JSON file holds. kind: put before its path in a ClueError, such as "the model card "."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ClueError(f"cannot read {kind}{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ClueError(f"{kind}{path} is not valid JSON: {error}") from error
+
+
 def read_card(path: Path) -> dict[str, Any]:
     """Return the fields of a model card: a JSON object with any of model, classes, input_shape, mean, std.
 
     Raises ClueError for a missing file, invalid JSON and other keys (a misspelt one would go unnoticed).
     """
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ClueError(f"cannot read the model card {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise ClueError(f"the model card {path} is not valid JSON: {error}") from None
+    card = read_json(path, "the model card ")
     if not isinstance(card, dict):
         raise ClueError(f"the model card {path} must hold a JSON object, not a {type(card).__name__}")
     for key in card:

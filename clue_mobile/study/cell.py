@@ -1,13 +1,7 @@
-"""One cell of a comparison: one method on one class and seed, measured.
-
-`run` works in the process it is called in. As a program (`python -m clue_mobile.study.cell`) it reads one
-JSON document {setting, task} from standard input and prints the row, or {reason} where it was refused.
-"""
+"""One cell of a comparison: one method on one class and seed, measured in the process that asks for it."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import sys
 import time
 from pathlib import Path
@@ -21,7 +15,7 @@ from clue_mobile.errors import ClueError
 from clue_mobile.spec import ModelSpec
 from clue_mobile.study import block
 from clue_mobile.study.original import train_once
-from clue_mobile.study.tasks import ORIGINAL, RETRAIN, Setting, Task
+from clue_mobile.study.tasks import ORIGINAL, RETRAIN, Task
 from pi_runtime.device import PeakMemory
 
 if TYPE_CHECKING:
@@ -96,7 +90,6 @@ def evaluated(module: nn.Module, spec: ModelSpec, dataset: Dataset, task: Task) 
     from clue_mobile.evaluate import score
     from clue_mobile.evaluate.deep import extended
     from clue_mobile.evaluate.eager import final_linear, predictor
-    from clue_mobile.evaluate.relearn import LIMIT
 
     label, seed = task.cell.forget_class, task.cell.seed
     deep: dict[str, Any] | None
@@ -108,7 +101,6 @@ def evaluated(module: nn.Module, spec: ModelSpec, dataset: Dataset, task: Task) 
         scores, deep = extended(
             module, spec, dataset, label, seed=seed, original_accuracy=task.original_accuracy
         )
-        deep["relearn_limit"] = LIMIT
     return {
         "scores": scores.to_json(),
         "deep": deep,
@@ -137,19 +129,3 @@ def validation_accuracies(
 def _over_all(labels: Array, label: int, forget: float, retain: float) -> float:
     share = float(np.mean(labels == label))
     return share * forget + (1 - share) * retain
-
-
-def main() -> None:
-    """One cell from standard input to standard output."""
-    told = json.load(sys.stdin)
-    setting = Setting.from_json(told["setting"])
-    with contextlib.redirect_stdout(sys.stderr):  # a method may print, and the output is the row
-        try:
-            row = run(Task.from_json(told["task"]), setting.spec, setting.load())
-        except ClueError as error:
-            row = {"reason": str(error)}
-    print(json.dumps(row))
-
-
-if __name__ == "__main__":
-    main()

@@ -24,6 +24,7 @@ from clue_mobile.study.demo import TRAINING
 from clue_mobile.study.results import Results
 from clue_mobile.study.tasks import ORIGINAL, RETRAIN, Cell, Setting, Task, data_identity
 from clue_mobile.training import TrainConfig
+from pi_runtime.files import sha256_file
 
 Row = dict[str, Any]
 Told = Callable[[int, int, str], None]
@@ -132,8 +133,8 @@ def plan(study: Study, dataset: Dataset) -> Plan:
         originals[seed] = study.folder / "weights" / f"original-{_name(spec, data, config)}.safetensors"
         training[originals[seed]] = config
     made = [path for path in dict.fromkeys(originals.values()) if path not in training or path.exists()]
-    hashes = {path: file_identity(path) for path in made}
-    given = {label: file_identity(path) for label, path in study.retrained.items()}
+    hashes = {path: sha256_file(path) for path in made}
+    given = {label: sha256_file(path) for label, path in study.retrained.items()}
     runs = [(name, *_configured(name, study)) for name in study.chosen]
     _check_forget_sets(study, dataset)
     first, second, then = list[Cell](), list[Cell](), list[Cell]()
@@ -338,18 +339,10 @@ def _configured(name: str, study: Study) -> tuple[dict[str, Any], int, str]:
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ClueError(f"the batch of {name} must be a whole number of at least 1, not {batch!r}")
     found = dataclasses.asdict(methods.configure(method, fields))
-    code = file_identity(Path(method)) if method.endswith(".py") else ""
+    code = sha256_file(Path(method)) if method.endswith(".py") else ""
     return json.loads(json.dumps(found)), batch, code
 
 
 def _name(spec: ModelSpec, data: str, config: Mapping[str, Any]) -> str:
     text = json.dumps([spec.model, spec.to_metadata(), data, dict(config)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def file_identity(path: Path) -> str:
-    """The sha256 of a file. Raises ClueError where it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ClueError(f"cannot read {path}: {error.strerror}") from error

@@ -10,6 +10,7 @@ from typing import Any
 
 from clue_mobile import models
 from clue_mobile.errors import ClueError
+from clue_mobile.models.card import read_json
 from clue_mobile.spec import ModelSpec
 from clue_mobile.study.demo import HYPERPARAMETERS
 
@@ -31,12 +32,7 @@ def embedded(spec: ModelSpec) -> Fields:
 
 def read(path: Path) -> Fields:
     """A user's file {method: {field: value}}. Raises ClueError where it is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ClueError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ClueError(f"{path} is not valid JSON: {error}") from error
+    found = read_json(path)
     if not isinstance(found, dict) or not all(isinstance(fields, dict) for fields in found.values()):
         raise ClueError(f'{path} must hold hyperparameters by method, such as {{"clue": {{"lr": 0.0003}}}}')
     return found

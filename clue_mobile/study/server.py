@@ -2,7 +2,7 @@
 
 It reads JSON lines from standard input (first the setting, then tasks: {id, seconds, task}) and answers in
 JSON lines ({id, row} or {id, reason}). On Linux a task's process is forked, which costs nothing; elsewhere a
-fork of PyTorch is not safe, and `python -m clue_mobile.study.cell` is started. When its input ends, because
+fork of PyTorch is not safe, and a fresh interpreter runs `one`. When its input ends, because
 the parent closed it or died, every task is ended.
 """
 
@@ -84,7 +84,7 @@ class Server:
     def _start(self, number: int, task: Task, seconds: float | None) -> None:
         if not FORKS:
             process = subprocess.Popen(
-                [sys.executable, "-m", "clue_mobile.study.cell"],
+                [sys.executable, "-c", "from clue_mobile.study import server; server.one()"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
@@ -134,7 +134,6 @@ class Server:
             answer = {"reason": LATE, "late": True}
         elif code == 0 and child.written:
             answer = json.loads(child.written)
-            answer = answer if "row" in answer or "reason" in answer else {"row": answer}
         else:
             answer = {"reason": _end(code)}
         _write(self.out, {"id": child.number, **answer})
@@ -176,6 +175,15 @@ def _write(out: int, answer: dict[str, Any]) -> None:
     data = json.dumps(answer).encode() + b"\n"
     while data:
         data = data[os.write(out, data) :]
+
+
+def one() -> None:
+    """One task {setting, task} from standard input and its answer to standard output."""
+    out = os.dup(1)
+    os.dup2(2, 1)  # what a method prints must not get into the answer
+    told = json.load(sys.stdin)
+    setting = Setting.from_json(told["setting"])
+    _write(out, answered(Task.from_json(told["task"]), setting, setting.load()))
 
 
 def main() -> None:

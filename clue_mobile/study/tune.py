@@ -24,8 +24,8 @@ from clue_mobile.data import Dataset
 from clue_mobile.errors import ClueError
 from clue_mobile.models.weights import write_atomic
 from clue_mobile.study import executors, spaces
-from clue_mobile.study.compare import file_identity
 from clue_mobile.study.tasks import ORIGINAL, Cell, Setting, Task, data_identity, without_test
+from pi_runtime.files import sha256_file
 
 if TYPE_CHECKING:
     import optuna
@@ -88,7 +88,7 @@ def run(
     setting = dataclasses.replace(search.setting, test=False)
     cell = Cell(
         ORIGINAL, "", {}, setting.spec.model, search.forget_class, search.seed, search.batch,
-        file_identity(search.weights), data_identity(dataset, setting.spec, ("train", "validation")),
+        sha256_file(search.weights), data_identity(dataset, setting.spec, ("train", "validation")),
     )  # fmt: skip
     study = _open(search, cell)
     with executors.start(on, setting, dataset, 1, search.threads) as executor:

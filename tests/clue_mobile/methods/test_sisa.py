@@ -11,7 +11,7 @@ from torch import nn
 from clue_mobile import methods, models
 from clue_mobile.data import Dataset
 from clue_mobile.errors import ClueError
-from clue_mobile.methods import Samples, sisa
+from clue_mobile.methods import sisa
 from clue_mobile.methods.sisa import Config
 
 N = 60
@@ -162,7 +162,7 @@ def test_what_does_not_fit() -> None:
         sisa.forget(train()[0], RECORDING, *numbered(N), np.array([3]))
 
 
-def test_the_block_of_digits(digits_data: Dataset) -> None:
+def test_the_three_ensembles_of_a_table(digits_data: Dataset) -> None:
     spec = models.resolve_spec("digits_cnn")
     train_set = digits_data.train
     gone = train_set.labels == 3
@@ -170,21 +170,21 @@ def test_the_block_of_digits(digits_data: Dataset) -> None:
     told: list[tuple[int, int]] = []
     module = models.load(spec, None)
     before = torch.get_rng_state()
-    found = sisa.block(
-        module,
-        spec,
-        Samples(train_set.images, train_set.labels),
-        gone,
-        config,
-        progress=lambda done, todo: told.append((done, todo)),
-    )
+    data = spec, train_set.images, train_set.labels
+
+    def tell(done: int, todo: int) -> None:
+        told.append((done, todo))
+
+    original, trained = sisa.train(module, *data, config, seed=0, progress=tell)
+    forgotten, retrained = sisa.forget(original, *data, gone, seed=0, progress=tell)
+    reference, _ = sisa.train(module, *data, config, seed=1, without=gone, progress=tell)
     assert torch.equal(before, torch.get_rng_state())
     test = digits_data.test
-    assert digits_accuracy(found.original, test) > 60
-    assert digits_accuracy(found.original, test.of_class(3)) > 30
-    for model in (found.forgotten, found.reference):
+    assert digits_accuracy(original, test) > 60
+    assert digits_accuracy(original, test.of_class(3)) > 30
+    for model in (forgotten, reference):
         assert digits_accuracy(model, train_set.of_class(3)) == 0
         assert digits_accuracy(model, test.without_class(3)) > 60
-    assert not same(state(found.forgotten), state(found.reference))
-    assert 0 < found.retrained.images < found.trained.images
+    assert not same(state(forgotten), state(reference))
+    assert 0 < retrained.images < trained.images
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)] * 3
