@@ -1,0 +1,74 @@
+"""The command line `clue-pi`; a file for each command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pi_runtime.cli import add, check, forget, log, predict
+from pi_runtime.errors import ClueError
+
+# A command is a module: ABOUT, EXAMPLE, IMAGES (whether it takes images after the bundle), arguments(parser)
+# and run(options) -> exit code. The order is that of the help.
+COMMANDS = {"add": add, "forget": forget, "predict": predict, "log": log, "check": check}
+
+_BUNDLE = (
+    "BUNDLE is a .clue folder; left out, it is CLUE_BUNDLE or the bundle that the current folder belongs to."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code.
+
+    0: done. 1: the request failed its checks, or a golden check failed. 2: an error, told in one line.
+    130: cancelled.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+        sys.stdout.flush()
+        return code
+    except ClueError as error:
+        print(f"clue-pi: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of the output went away (clue-pi log | head): nothing to tell, and nobody to tell it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="clue-pi", description="Let an image classifier forget a class, on this device and offline."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        about = module.ABOUT
+        added = commands.add_parser(
+            name,
+            help=about,
+            description=f"{about[0].upper()}{about[1:]}. {_BUNDLE}",
+            epilog=f"example: {module.EXAMPLE}",
+        )
+        if module.IMAGES:
+            added.add_argument(
+                "paths",
+                nargs="+",
+                type=Path,
+                metavar="[BUNDLE] IMAGES",
+                help="image files, folders of them, .npz archives (x or images, and maybe y)",
+            )
+        else:
+            added.add_argument("paths", nargs="?", type=Path, metavar="BUNDLE", help="the bundle's folder")
+        added.add_argument("--store", type=Path, metavar="DIR", help="folder of samples, weights and records")
+        added.add_argument("--threads", type=int, metavar="N", help="threads (default: all processors)")
+        added.add_argument("--engine", metavar="NAME", help="onnx or litert (default: the first that can)")
+        added.add_argument("--json", action="store_true", help="print the result as JSON")
+        module.arguments(added)
+        added.set_defaults(command=module.run)
+    return parser
