@@ -78,6 +78,7 @@ class FlatModel:
                 layer.num_batches_tracked = None  # only a count, and an integer; saved files keep the old one
         self._norms = [m for m in self._module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self.entries = self._table()
+        self._places = _places(self._module)
 
     @property
     def module(self) -> nn.Module:
@@ -171,7 +172,9 @@ class FlatModel:
             torch.tensor(v, dtype=x.dtype).view(1, -1, 1, 1) for v in (self.spec.mean, self.spec.std)
         )
         with _unchanged(self._module):
-            logits = functional_call(self._module, {**tensors, **buffers}, ((x - mean) / std,))
+            tensors |= buffers
+            placed = {place: tensors[name] for place, name in self._places.items() if name in tensors}
+            logits = functional_call(self._module, placed, ((x - mean) / std,), tie_weights=False)
         if not isinstance(logits, Tensor):
             raise ClueError(
                 f"the model returns {_described(logits)}{_place(self._module)}, not logits of shape "
@@ -230,6 +233,21 @@ class FlatModel:
         """Split a program's inputs into (state, the rest)."""
         n = len(self.sizes)
         return dict(zip(self.sizes, tensors[:n], strict=True)), tensors[n:]
+
+
+def _places(module: nn.Module) -> dict[str, str]:
+    """Every place of a parameter or buffer, each once, and the name that `entries` has for the tensor there.
+
+    A layer that the model reaches by several names is one place: set twice, it would be put back to what the
+    first setting left. A tensor that several layers share has several places.
+    """
+    first = {id(t): name for name, t in (*module.named_parameters(), *module.named_buffers())}
+    places = {}
+    for prefix, layer in module.named_modules():
+        for key, tensor in (*layer._parameters.items(), *layer._buffers.items()):
+            if tensor is not None:
+                places[f"{prefix}.{key}" if prefix else key] = first[id(tensor)]
+    return places
 
 
 @contextlib.contextmanager

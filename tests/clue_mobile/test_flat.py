@@ -122,6 +122,30 @@ def test_tied_parameters_are_one(pixels: Tensor) -> None:
     torch.testing.assert_close(model.predict(state, pixels), 4 * normalised(pixels).flatten(1)[:, :3])
 
 
+class Shared(nn.Module):
+    """One layer under two names, as CoaT has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(32, 32, bias=False)
+        self.b = nn.Sequential(self.a)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x.flatten(1)))[:, :3]
+
+
+def test_a_layer_with_two_names_is_left_as_it_was(pixels: Tensor) -> None:
+    model = FlatModel(Shared(), SPEC)
+    before = model.pack()
+    assert model.sizes == {"params": 32 * 32}
+    state = {"params": torch.eye(32).reshape(-1) * 2}
+    torch.testing.assert_close(model.predict(state, pixels), 4 * normalised(pixels).flatten(1)[:, :3])
+    leaves = model.leaves(state)
+    gradient = model.gradient(model.forward(leaves, state, pixels, "frozen")[0].sum(), leaves)
+    assert gradient.shape == (32 * 32,)
+    assert torch.equal(model.pack()["params"], before["params"])
+
+
 # forward and gradient
 
 
