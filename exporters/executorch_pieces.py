@@ -64,6 +64,8 @@ def prepared(graph_module: GraphModule) -> GraphModule:
             _spare_product(node)
         elif node.target is aten.slice.Tensor:
             _spare_slice(node)
+        elif node.target is aten.where.self:
+            _spare_zero_division(node)
         elif node.target in _BROADCASTING:
             for arg in list(node.args):
                 others = [a for a in node.args if a is not arg]
@@ -96,6 +98,26 @@ def _spare_slice(node: Node) -> None:
         starts = [a + b for a, b in zip(starts, source.meta[BOX][0], strict=True)]
         node.replace_input_with(source, source.args[0])
     node.meta = {**node.meta, BOX: (starts, sizes)}
+
+
+def _spare_zero_division(node: Node) -> None:
+    """where(n == 0, filler, x / n), as the gradient of a norm has it, divides by 1 where n is 0.
+
+    The delegate works out both branches and multiplies them with 1 and 0: 0 / 0 would spoil the filler.
+    """
+    condition, filler, quotient = (arg for arg in node.args if isinstance(arg, Node))
+    if quotient.target is not aten.div.Tensor or condition.target is not aten.eq.Scalar:
+        return
+    x, divisor = quotient.args
+    if condition.args != (divisor, 0) or not isinstance(divisor, Node):
+        return
+    with node.graph.inserting_before(node):
+        one = node.graph.call_function(aten._to_copy.default, (condition,), {"dtype": torch.float32})
+        safe = node.graph.call_function(aten.add.Tensor, (divisor, one))
+        divided = node.graph.call_function(aten.div.Tensor, (x, safe))
+    one.meta["val"] = safe.meta["val"] = divisor.meta["val"]
+    divided.meta["val"] = quotient.meta["val"]
+    node.args = (condition, filler, divided)
 
 
 def _source_of_transpose(node: Any) -> Node | None:

@@ -146,6 +146,20 @@ def test_where_with_infinities_stays_outside() -> None:
     close(run(converted, "p", draw(3, 40)), fn(draw(3, 40)))
 
 
+def test_the_gradient_of_a_norm_of_zeros() -> None:
+    """Padded windows of Swin v2 have zero keys, whose norm PyTorch gives the gradient 0."""
+
+    def fn(x: Tensor) -> tuple[Tensor, ...]:
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return (torch.where(norm == 0, 0.0, x / norm.expand(3, 4)),)
+
+    x = draw(3, 4)
+    x[1] = 0
+    converted = convert(traced(fn, (3, 4)))
+    assert converted.reports["p"]["portable"] == {}
+    close(run(converted, "p", x), fn(x))
+
+
 def test_reshapes_alone_are_no_piece() -> None:
     assert convert(traced(lambda x: (x.reshape(12),), (3, 4))).reports["p"]["partitions"] == 0
 
