@@ -82,8 +82,8 @@ def _parser() -> argparse.ArgumentParser:
             "--policy",
             default="refuse",
             metavar="NAME",
-            help="a new bundle that brings back what was forgotten: refuse (default), serve, or pending, which "
-            "forgets it again",
+            help="a new bundle that brings back what was forgotten: refuse (default), serve, pending (it "
+            "is forgotten again)",
         )
         added.add_argument("--json", action="store_true", help="print the result as JSON")
         module.arguments(added)
