@@ -8,12 +8,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi_runtime.cli import add, check, forget, log, predict
+from pi_runtime.cli import add, cancel, check, forget, log, predict, resume, retry
+from pi_runtime.cli import run as run_queue
 from pi_runtime.errors import ClueError
 
 # A command is a module: ABOUT, EXAMPLE, IMAGES (whether it takes images after the bundle), arguments(parser)
 # and run(options) -> exit code. The order is that of the help.
-COMMANDS = {"add": add, "forget": forget, "predict": predict, "log": log, "check": check}
+COMMANDS = {
+    "add": add,
+    "forget": forget,
+    "run": run_queue,
+    "cancel": cancel,
+    "resume": resume,
+    "retry": retry,
+    "predict": predict,
+    "log": log,
+    "check": check,
+}
 
 _BUNDLE = (
     "BUNDLE is a .clue folder; left out, it is CLUE_BUNDLE or the bundle that the current folder belongs to."
@@ -24,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code.
 
     0: done. 1: the request failed its checks, or a golden check failed. 2: an error, told in one line.
-    130: cancelled.
+    3: paused. 130: cancelled.
     """
     options = _parser().parse_args(arguments)
     try:
