@@ -180,7 +180,7 @@ def _probed(bundle: Bundle, engine: Engine, counted: Counts) -> dict[str, Any]:
         session = load(bundle, engine, name)
         total += time.perf_counter() - start
         inputs = golden_inputs(bundle, program, WeightsFile(bundle.file(program.golden.file)))
-        inputs = {port: np.ascontiguousarray(array, np.float32) for port, array in inputs.items()}
+        inputs = {port: np.array(array, np.float32, order="C") for port, array in inputs.items()}
         outputs = {port.name: np.zeros(port.shape, np.float32) for port in program.outputs}
         seconds: list[float] = []
         # The first run also prepares the engine's memory.

@@ -168,7 +168,7 @@ def _size(node: Node, n: int, scalars: Mapping[str, float], outer: int | None) -
 
 
 def epoch_end(plan: Plan, n: int, scalars: Mapping[str, float], cursor: int) -> int | None:
-    """Whether an epoch of an outermost epochs loop ends before operation `cursor`: a checkpoint belongs there.
+    """Whether an epoch of an outermost epochs loop ends before operation `cursor`: there a checkpoint goes.
 
     Then the number of the operation after all epochs of this loop, else None.
     """

@@ -1,7 +1,7 @@
 """Real crashes for tests: child processes on a disk that fails or with a switch that cuts their power.
 
 `Server` keeps a Python with everything imported and the shim (crash_shim.c) in front of libc, and forks one
-child for each run: a start of Python and of the engine for each of some hundred runs would take minutes. `Disk`
+child for each run: starting Python and the engine for each of some hundred runs would take minutes. `Disk`
 replays what the shim logged and says what a power cut would have left.
 """
 
