@@ -1,11 +1,11 @@
 """Kills, failing writes and power cuts in numbers: python benchmarks/faults/faults.py --out FILE
 
-Each run is a real child process that forgets a class of a bundle. `kills`: SIGKILL at a moment drawn uniformly
-from the duration of an undisturbed run. `points`: SIGKILL before, after and within (half of a write done) a call
-of each named kind. `faults`: the k-th write, truncation, flush or rename fails, for every k, once or from then on.
-`power`: what a power cut after each call would have left, without everything that was not flushed. After a kill
-or a cut the request goes on; counted as equal is what ends with the weights' hash, the rows and the records
-(without times) of the undisturbed run.
+Each run is a real child process that forgets a class of a bundle. `kills`: SIGKILL at a moment drawn
+uniformly from the duration of an undisturbed run. `points`: SIGKILL before, after and within (half of a write
+done) a call of each named kind. `faults`: the k-th write, truncation, flush or rename fails, for every k,
+once or from then on. `power`: what a power cut after each call would have left, without everything that was not
+flushed. After a kill or a cut the request goes on; counted as equal is what ends with the weights' hash, the
+rows and the records (without times) of the undisturbed run.
 """
 
 from __future__ import annotations
