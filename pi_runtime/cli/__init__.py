@@ -8,7 +8,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi_runtime.cli import add, cancel, check, forget, log, predict, resume, retry
+from pi_runtime.cli import (
+    add,
+    cancel,
+    check,
+    forget,
+    log,
+    predict,
+    requests,
+    resume,
+    retry,
+    rollback,
+    samples,
+    seal,
+)
 from pi_runtime.cli import run as run_queue
 from pi_runtime.errors import ClueError
 
@@ -16,11 +29,15 @@ from pi_runtime.errors import ClueError
 # and run(options) -> exit code. The order is that of the help.
 COMMANDS = {
     "add": add,
+    "samples": samples,
     "forget": forget,
     "run": run_queue,
+    "requests": requests,
     "cancel": cancel,
     "resume": resume,
     "retry": retry,
+    "rollback": rollback,
+    "seal": seal,
     "predict": predict,
     "log": log,
     "check": check,
@@ -79,6 +96,13 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--store", type=Path, metavar="DIR", help="folder of samples, weights and records")
         added.add_argument("--threads", type=int, metavar="N", help="threads (default: all processors)")
         added.add_argument("--engine", metavar="NAME", help="onnx or litert (default: the first that can)")
+        added.add_argument(
+            "--policy",
+            default="refuse",
+            metavar="NAME",
+            help="a new bundle that brings back what was forgotten: refuse (default), serve, pending (it "
+            "is forgotten again)",
+        )
         added.add_argument("--json", action="store_true", help="print the result as JSON")
         module.arguments(added)
         added.set_defaults(command=module.run)
