@@ -156,8 +156,8 @@ class _Request:
     def _give_up(self, error: BaseException) -> None:
         """Note the error and remove the new weights, unless it came so late that they serve already.
 
-        In this order: where the flush of the swap failed its transaction may still be on the disk, and then the
-        weights serve after the next open. Once another transaction went through it is not.
+        In this order: where the flush of the swap failed its transaction may still be on the disk, and then
+        the weights serve after the next open. Once another transaction went through it is not.
         """
         if self.store.serving().request_id == self.id:
             return

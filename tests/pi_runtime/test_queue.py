@@ -112,13 +112,11 @@ def test_stopping_at_any_step_gives_the_same_bits(filled: Runtime, tmp_path: Pat
 
 
 def test_what_breaks_is_told_once_and_the_rest_goes_on(filled: Runtime) -> None:
-    broken = filled.submit("cat", seed=5, scalars={"epochs": float("1e30")})
+    broken = filled.submit("cat", seed=5)
     fine = filled.submit("dog", seed=5)
-    paused = filled.store.request(broken)
-    assert paused.status == "queued"
     # Somebody damaged the bundle's weights that serve: nothing can run, and that is said for each.
     content = filled.serving.path.read_bytes()
-    filled.serving.path.write_bytes(content[:-1] + b"?")
+    filled.serving.path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     results, problems = served(filled)
     assert results == []
     assert [number for number, _ in problems] == [broken, fine]
