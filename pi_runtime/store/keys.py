@@ -103,14 +103,15 @@ class Keys:
     def destroy_marked(self) -> None:
         """Destroy every key file that belongs to no row, or to one that is marked as destroyed.
 
-        It holds a transaction: another process writes the file of a new key before it commits the row.
-        Raises ClueError when a file cannot be removed.
+        It looks again in a transaction: another process writes the file of a new key before it commits the
+        row. Raises ClueError when a file cannot be removed.
         """
-        with self._database.transaction():
-            live = {
-                self.path(key_id).name
-                for (key_id,) in self._database.rows("SELECT id FROM keys WHERE destroyed IS NULL")
-            }
-            for path in self.folder.iterdir():
-                if path.name not in live and not path.is_dir():
+        if self._without_row():
+            with self._database.transaction():
+                for path in self._without_row():
                     files.erase(path)
+
+    def _without_row(self) -> list[Path]:
+        rows = self._database.rows("SELECT id FROM keys WHERE destroyed IS NULL")
+        live = {self.path(key_id).name for (key_id,) in rows}
+        return [path for path in self.folder.iterdir() if path.name not in live and not path.is_dir()]

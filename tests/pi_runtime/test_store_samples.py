@@ -154,6 +154,20 @@ def test_stray_files_are_removed_when_the_lock_is_free(store: Store, opened_bund
     assert all(path.exists() for path in (*kept, store.serving().path))
 
 
+def test_the_key_of_samples_that_are_being_added_is_left_alone(store: Store, opened_bundle: Bundle) -> None:
+    other = Store(store.folder, opened_bundle)
+    other.database.execute("PRAGMA busy_timeout = 10")
+    with store.database.transaction():
+        add(store, 3, 0)
+        with other.exclusive():
+            pass
+        assert key_files(store) == {"000001.key"}
+    with other.exclusive():
+        pass
+    assert np.array_equal(store.images(queue(store)), toy.images(3, 0))
+    other.close()
+
+
 def test_a_link_that_lies_in_the_way_is_removed_and_not_followed(store: Store, tmp_path: Path) -> None:
     other = tmp_path / "mine.txt"
     other.write_text("mine")
