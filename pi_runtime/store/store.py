@@ -27,11 +27,16 @@ from pi_runtime.store.update import BROUGHT_BACK, Update
 FOLDERS = ("generations", "keys", "checkpoints", "receipts")
 
 
+def _is_other(path: Path) -> bool:
+    """Whether a path in the folder is none of what a process leaves that died while it made a store."""
+    return path.name not in FOLDERS or not path.is_dir() or any(path.iterdir())
+
+
 def _prepare(folder: Path, bundle: Bundle) -> None:
     """Make the folders. Refuses one in the bundle, or with other files: a store is private and erasable."""
     if folder.resolve().is_relative_to(bundle.root.resolve()):
         raise ClueError(f"the store {folder} lies in the bundle, which is only read: choose another folder")
-    if folder.is_dir() and not (folder / "store.db").exists() and any(folder.iterdir()):
+    if folder.is_dir() and not (folder / "store.db").exists() and any(map(_is_other, folder.iterdir())):
         raise ClueError(f"{folder} holds other files and is no store: choose an empty or a new folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
