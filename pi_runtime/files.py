@@ -43,13 +43,13 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def atomic_write(path: Path, chunks: Iterable[Chunk]) -> str:
+def atomic_write(path: Path, chunks: Iterable[Chunk], replace: bool = False) -> str:
     """Write the chunks as the new file `path`, which then exists whole or not at all; returns their SHA-256.
 
-    The file is readable by its owner only. Raises ClueError when `path` exists or any step fails; what was
-    written is then removed.
+    The file is readable by its owner only. Raises ClueError when `path` exists (unless `replace`: then it has
+    the old content or the new one, whole) or any step fails; what was written is then removed.
     """
-    if path.exists():
+    if path.exists() and not replace:
         raise ClueError(f"cannot write {path}: it exists already")
     temporary = path.with_name(path.name + ".part")
     digest = hashlib.sha256()
@@ -71,7 +71,8 @@ def atomic_write(path: Path, chunks: Iterable[Chunk]) -> str:
         sync_folder(path.parent)
     except BaseException as error:
         _remove(temporary)
-        _remove(path)
+        if not replace:
+            _remove(path)
         if isinstance(error, OSError):
             raise ClueError(f"cannot {step} {path}: {error.strerror}; nothing was changed") from error
         raise
@@ -123,13 +124,17 @@ def _overwrite(descriptor: int) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line and flush it; a line that fails half way is cut off again. Raises ClueError."""
+    """Append a line (or some, joined) and flush it; what fails half way is cut off again. Raises ClueError.
+
+    A line that a power cut left unfinished stays one of its own.
+    """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             before = os.fstat(descriptor).st_size
             try:
-                _write_all(descriptor, line.encode() + b"\n")
+                unfinished = before > 0 and os.pread(descriptor, 1, before - 1) != b"\n"
+                _write_all(descriptor, b"\n" * unfinished + line.encode() + b"\n")
                 os.fsync(descriptor)
             except OSError:
                 with contextlib.suppress(OSError):

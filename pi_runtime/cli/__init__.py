@@ -8,7 +8,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi_runtime.cli import add, check, forget, log, predict, requests, rollback, samples, seal
+from pi_runtime.cli import (
+    add,
+    cancel,
+    check,
+    forget,
+    log,
+    predict,
+    requests,
+    resume,
+    retry,
+    rollback,
+    samples,
+    seal,
+)
+from pi_runtime.cli import run as run_queue
 from pi_runtime.errors import ClueError
 
 # A command is a module: ABOUT, EXAMPLE, IMAGES (whether it takes images after the bundle), arguments(parser)
@@ -17,7 +31,11 @@ COMMANDS = {
     "add": add,
     "samples": samples,
     "forget": forget,
+    "run": run_queue,
     "requests": requests,
+    "cancel": cancel,
+    "resume": resume,
+    "retry": retry,
     "rollback": rollback,
     "seal": seal,
     "predict": predict,
@@ -34,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code.
 
     0: done. 1: the request failed its checks, or a golden check failed. 2: an error, told in one line.
-    130: cancelled.
+    3: paused. 130: cancelled.
     """
     options = _parser().parse_args(arguments)
     try:

@@ -27,11 +27,16 @@ from pi_runtime.store.update import BROUGHT_BACK, Update
 FOLDERS = ("generations", "keys", "checkpoints", "receipts")
 
 
+def _is_other(path: Path) -> bool:
+    """Whether a path in the folder is none of what a process leaves that died while it made a store."""
+    return path.name not in FOLDERS or not path.is_dir() or any(path.iterdir())
+
+
 def _prepare(folder: Path, bundle: Bundle) -> None:
     """Make the folders. Refuses one in the bundle, or with other files: a store is private and erasable."""
     if folder.resolve().is_relative_to(bundle.root.resolve()):
         raise ClueError(f"the store {folder} lies in the bundle, which is only read: choose another folder")
-    if folder.is_dir() and not (folder / "store.db").exists() and any(folder.iterdir()):
+    if folder.is_dir() and not (folder / "store.db").exists() and any(map(_is_other, folder.iterdir())):
         raise ClueError(f"{folder} holds other files and is no store: choose an empty or a new folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -191,6 +196,18 @@ class Store:
     def requests(self) -> list[Request]:
         """Every request, oldest first."""
         return self._requests.all()
+
+    def samples_of(self, request_id: int) -> list[int]:
+        """The ids of a request's samples in the order of their positions; fewer when some were erased."""
+        return self._requests.samples(request_id)
+
+    def ask_cancel(self, request_id: int) -> bool:
+        """Ask the process that runs a request to cancel it; False when it does not run."""
+        return self._requests.ask_cancel(request_id)
+
+    def cancel_asked(self, request_id: int) -> bool:
+        """Whether somebody asked that a running request be cancelled."""
+        return self._requests.cancel_asked(request_id)
 
     def next_queued(self) -> int | None:
         """The oldest queued request."""

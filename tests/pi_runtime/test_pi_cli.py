@@ -59,7 +59,7 @@ def test_the_whole_way(shell: Shell) -> None:
     assert shell("add", shell.bundle, photos, "--label", "cat") == 0
     assert shell.out == "cat: 19 added, 0 there already, samples 1-19\n"
     assert shell("add", shell.bundle, photos, "--label", "0") == 0
-    assert shell.out == "cat: 0 added, 19 there already\n"
+    assert shell.out == "cat: 0 added, 19 there already, samples 1-19\n"
 
     cat = photos / "00.png"
     assert shell.json("predict", shell.bundle, cat) == [
