@@ -15,7 +15,7 @@ import numpy as np
 from pi_runtime import device
 from pi_runtime.bundle import Program
 from pi_runtime.engine import Engine
-from pi_runtime.power import Choice, estimate
+from pi_runtime.power import Choice, estimate, open_source
 from pi_runtime.power.ledger import Ledger
 
 SCHEMA = 2
@@ -81,7 +81,7 @@ class Meter:
 
     def __init__(self, engine: Engine, batch: int, ledger: Ledger | None = None) -> None:
         self._engine = engine
-        self._ledger = ledger or Ledger(Choice("off"))
+        self._ledger = ledger or Ledger(open_source(Choice("off")))
         self._memory = device.PeakMemory()
         self._phases: dict[str, _Account] = {}
         self._request = _Account(batch)

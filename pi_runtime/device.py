@@ -67,8 +67,7 @@ def throttled() -> bool | None:
 def frequency() -> float | None:
     """The clock of the fastest processor at this moment, in MHz."""
     texts = [
-        _read(path)
-        for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
+        _read(path) for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
     ]
     kilohertz = [int(text) for text in texts if text and text.isdecimal()]
     if kilohertz:

@@ -18,6 +18,8 @@ from pi_runtime.bundle import Bundle
 from pi_runtime.cost import Meter
 from pi_runtime.engine import Engine
 from pi_runtime.errors import ClueError
+from pi_runtime.power import Choice, Opened, open_source
+from pi_runtime.power.ledger import Ledger
 from pi_runtime.request import Cancelled, Job, Progress, Refused, Runner, check_state
 from pi_runtime.store import Store
 
@@ -54,6 +56,7 @@ class Order:
     accuracy_at_most: float
     progress: Callable[[Progress], None] | None = None
     cancel: Callable[[], bool] | None = None
+    power: Choice = Choice()
 
 
 def check_seed(seed: int | None) -> int:
@@ -77,15 +80,21 @@ def carry_out(bundle: Bundle, engine: Engine, store: Store, order: Order) -> Req
             raise ClueError(
                 f"no samples of {bundle.classes[order.label]!r} are stored: add some first (clue-pi add)"
             )
-        request_id = store.create_request(order.label, order.seed, order.scalars, sample_ids)
-        return _Request(bundle, engine, store, order, request_id).carry_out()
+        opened = open_source(order.power)
+        try:
+            request_id = store.create_request(order.label, order.seed, order.scalars, sample_ids)
+            return _Request(bundle, engine, store, order, request_id, opened).carry_out()
+        finally:
+            opened.close()
 
 
 class _Request:
-    def __init__(self, bundle: Bundle, engine: Engine, store: Store, order: Order, request_id: int) -> None:
+    def __init__(
+        self, bundle: Bundle, engine: Engine, store: Store, order: Order, request_id: int, opened: Opened
+    ) -> None:
         self.bundle, self.engine, self.store = bundle, engine, store
         self.order, self.id = order, request_id
-        self.meter = Meter(engine, bundle.batch)
+        self.meter = Meter(engine, bundle.batch, Ledger(opened, store.folder, request_id))
         self.served = store.serving()
         self.evidence: dict[str, Any] = {}
 
@@ -102,6 +111,8 @@ class _Request:
             with contextlib.suppress(ClueError):
                 self._give_up(error)
             raise
+        finally:
+            self.meter.close()
 
     def _give_up(self, error: BaseException) -> None:
         """Remove the new weights and note the error, unless it came so late that they serve already."""

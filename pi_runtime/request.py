@@ -133,6 +133,7 @@ class Runner:
         logits = self._classifiers[program].logits(
             self.values.current, self.job.images, positions, self.job.check_cancelled
         )
+        self.meter.worked(self.bundle.programs[program], -(-count // self.bundle.programs[program].batch))
         if not np.isfinite(logits).all():
             raise Refused(f"the logits of {program} are not finite")
         correct = np.argmax(logits, axis=1) == self.job.labels[positions]
@@ -151,6 +152,7 @@ class Runner:
         inputs = {port.name: self._input(port, node, place) for port in program.inputs}
         outputs = {port.name: self._output(port, node, place) for port in program.outputs}
         self._sessions[node.program].run(inputs, outputs)
+        self.meter.worked(program)
         metrics = {}
         for port in program.outputs:
             name = node.bind.get(port.name, port.binds)

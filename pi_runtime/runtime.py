@@ -19,6 +19,7 @@ from pi_runtime.engine import Engine
 from pi_runtime.errors import ClueError
 from pi_runtime.forget import Order, RequestResult, carry_out, check_seed
 from pi_runtime.golden import GoldenResult
+from pi_runtime.power import Choice
 from pi_runtime.request import Progress
 from pi_runtime.serving import Server
 from pi_runtime.store import Generation, Store
@@ -35,6 +36,7 @@ class Runtime:
 
     def __init__(self, bundle: Bundle, store: Store, engine: Engine) -> None:
         self.bundle, self.store, self.engine = bundle, store, engine
+        self.power = Choice()  # where the power figures of requests come from; may be replaced
         self._server = Server(bundle, engine)
 
     @staticmethod
@@ -188,7 +190,7 @@ class Runtime:
         if not 0 <= limit <= 100:
             raise ClueError(f"verify_at_most is {limit}: it must be from 0 to 100 percent")
         index, merged = self.bundle.label(label), self.bundle.merged_scalars(scalars)
-        return Order(index, check_seed(seed), merged, limit, progress, cancel)
+        return Order(index, check_seed(seed), merged, limit, progress, cancel, self.power)
 
     def _check_images(self, images: NDArray[np.uint8]) -> None:
         channels, height, width = self.bundle.input_shape

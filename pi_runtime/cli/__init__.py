@@ -8,12 +8,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi_runtime.cli import add, check, forget, log, predict
+from pi_runtime.cli import add, calibrate, check, forget, log, predict
 from pi_runtime.errors import ClueError
 
 # A command is a module: ABOUT, EXAMPLE, IMAGES (whether it takes images after the bundle), arguments(parser)
 # and run(options) -> exit code. The order is that of the help.
-COMMANDS = {"add": add, "forget": forget, "predict": predict, "log": log, "check": check}
+COMMANDS = {
+    "add": add,
+    "forget": forget,
+    "predict": predict,
+    "log": log,
+    "check": check,
+    "calibrate": calibrate,
+}
 
 _BUNDLE = (
     "BUNDLE is a .clue folder; left out, it is CLUE_BUNDLE or the bundle that the current folder belongs to."

@@ -15,6 +15,7 @@ from typing import Any
 
 from pi_runtime.bundle import Bundle
 from pi_runtime.errors import ClueError
+from pi_runtime.power import CHOICES, Choice
 from pi_runtime.runtime import Runtime
 
 READ_AT_ONCE = 256  # image files decoded before they are stored or classified
@@ -52,7 +53,32 @@ def _default_store(bundle: Bundle) -> Path:
 def open_runtime(options: argparse.Namespace, path: Path | None) -> Runtime:
     bundle = Bundle.open(path or _default_bundle())
     store = options.store or _default_store(bundle)
-    return Runtime.for_bundle(bundle, store, threads=options.threads, engine=options.engine)
+    power = power_choice(options)
+    runtime = Runtime.for_bundle(bundle, store, threads=options.threads, engine=options.engine)
+    runtime.power = power
+    return runtime
+
+
+def power_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of commands that measure energy (docs/cost.md)."""
+    parser.add_argument(
+        "--power", default="auto", metavar="SOURCE", help=f"energy by {', '.join(CHOICES)} (default: auto)"
+    )
+    parser.add_argument(
+        "--power-command",
+        metavar="CMD",
+        help="a program that prints watts, a number a line, as long as it runs",
+    )
+    parser.add_argument(
+        "--power-hz", type=float, metavar="HZ", help="samples a second (default: the source's)"
+    )
+
+
+def power_choice(options: argparse.Namespace) -> Choice:
+    """Where the energy of a command comes from. Raises ClueError."""
+    if not hasattr(options, "power"):
+        return Choice()
+    return Choice(options.power, options.power_command, options.power_hz)
 
 
 def show(options: argparse.Namespace, result: object, lines: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import sys
 
-from pi_runtime.cli.common import cancel_on_interrupt, open_runtime, show, told
+from pi_runtime.cli.common import cancel_on_interrupt, open_runtime, power_arguments, show, told
 from pi_runtime.errors import ClueError
 from pi_runtime.progress import ProgressLine
 
@@ -27,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="tell what it would take, change nothing")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+    power_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:

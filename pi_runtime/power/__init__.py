@@ -81,8 +81,22 @@ class Choice:
             raise ClueError(f"--power-hz is {self.hz:g}: it must be above 0 and at most {FASTEST_HZ:g}")
 
 
-def open_source(choice: Choice) -> tuple[Source | None, str]:
-    """(the source, why there is none): a source is read once before it is given out.
+@dataclass(frozen=True)
+class Opened:
+    """What a choice came to: its source, or the reason why there is none."""
+
+    choice: Choice
+    source: Source | None
+    reason: str = ""
+
+    def close(self) -> None:
+        """Let go of the source. May be called again."""
+        if self.source is not None:
+            self.source.close()
+
+
+def open_source(choice: Choice) -> Opened:
+    """Find the source of a choice; it is read once before it is given out.
 
     Raises ClueError where a source was named and cannot be read; `auto` without one is no error.
     """
@@ -90,25 +104,23 @@ def open_source(choice: Choice) -> tuple[Source | None, str]:
         from pi_runtime.power.meter import CommandMeter
 
         try:
-            return _tried(CommandMeter(choice.command)), ""
+            return Opened(choice, _tried(CommandMeter(choice.command)))
         except PowerError as error:
             raise ClueError(f"--power-command: {error}") from None
-    if choice.name == "off":
-        return None, "power was not sampled (--power off)"
-    if choice.name == ESTIMATE:
-        return None, "no source was asked for"
+    if choice.name in ("off", ESTIMATE):
+        return Opened(choice, None, "power was not sampled")
     if choice.name != "auto":
         try:
-            return _open(choice.name), ""
+            return Opened(choice, _open(choice.name))
         except PowerError as error:
             raise ClueError(f"--power {choice.name}: {error}") from None
     reasons = []
     for name in AUTO:
         try:
-            return _open(name), ""
+            return Opened(choice, _open(name))
         except PowerError as error:
             reasons.append(f"{name}: {error}")
-    return None, "; ".join(reasons)
+    return Opened(choice, None, "; ".join(reasons))
 
 
 def _open(name: str) -> Source:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pi_runtime.power import ESTIMATE, Choice, estimate, open_source
+from pi_runtime.power import ESTIMATE, Opened, estimate
 from pi_runtime.power.calibrate import Idle
 from pi_runtime.power.sampler import Sampler
 from pi_runtime.power.trace import FILE, Trace
@@ -17,14 +17,14 @@ REQUEST = "request"
 
 
 class Ledger:
-    """The energy of one request and of its phases. `open` starts to sample, `close` ends it.
+    """The energy of one request and of its phases: samples from when it is made until `close`.
 
-    Raises ClueError where a source was asked for by name and cannot be read.
+    `store` is the folder that the trace is kept in and that has the idle power.
     """
 
-    def __init__(self, choice: Choice, store: Path | None = None, request_id: int = 0) -> None:
+    def __init__(self, opened: Opened, store: Path | None = None, request_id: int = 0) -> None:
+        choice, source, self._reason = opened.choice, opened.source, opened.reason
         self._estimates = choice.name == ESTIMATE
-        source, self._reason = open_source(choice)
         self._trace = Trace(store / FILE, request_id) if store is not None else None
         self._sampler = None
         self._idle: float | None = None

@@ -33,13 +33,13 @@ class Trace:
 
     def header(self, **fields: Any) -> None:
         """The first line of a part: where its samples come from."""
-        self._write({"kind": "header", "t": round(time.time(), 3), **fields})
+        self._write({"line": "header", "t": round(time.time(), 3), **fields})
 
     def sample(self, moment: float, watts: float | None, reading: Reading) -> None:
         """One sample of power, with its rails as they came."""
         if watts is None:
             return
-        line: dict[str, Any] = {"kind": "sample", "t": self._time(moment), "w": round(watts, 6)}
+        line: dict[str, Any] = {"line": "sample", "t": self._time(moment), "w": round(watts, 6)}
         if reading.rails:
             line["rails"] = {rail: list(pair) for rail, pair in reading.rails.items()}
         self._write(line)
@@ -47,7 +47,7 @@ class Trace:
     def span(self, phase: str, start: float, end: float, **fields: Any) -> None:
         """A phase from one moment to another."""
         self._write(
-            {"kind": "span", "phase": phase, "t0": self._time(start), "t1": self._time(end), **fields}
+            {"line": "span", "phase": phase, "t0": self._time(start), "t1": self._time(end), **fields}
         )
 
     def close(self) -> None:
