@@ -58,6 +58,11 @@ class Order:
     cancel: Callable[[], bool] | None = None
     power: Choice = Choice()
 
+    def check_cancelled(self) -> None:
+        """Raise Cancelled when the user asked for it."""
+        if self.cancel is not None and self.cancel():
+            raise Cancelled
+
 
 def check_seed(seed: int | None) -> int:
     """The seed, or a new one from the system. Raises ClueError when it is out of range."""
@@ -131,7 +136,7 @@ class _Request:
         images = self.store.images(self.id)
         labels = np.full(len(images), self.order.label, np.int64)
         order = self.order
-        job = Job(images, labels, order.seed, order.scalars, order.progress, order.cancel)
+        job = Job(images, labels, order.seed, order.scalars, order.progress, order.check_cancelled)
         runner = Runner(self.bundle, self.engine, old, job, self.meter)
         self.evidence = {"samples": len(images), "steps": 0}
         try:
@@ -149,7 +154,7 @@ class _Request:
             raise Refused(
                 f"the forget accuracy is {after:.1f} %, it had to come down to {order.accuracy_at_most:.1f} %"
             )
-        job.check_cancelled()
+        job.check()
         with self.meter.saving():
             # Arrays of the file that are no state stay as they were.
             kept = {key: old[key] for key in old if key not in runner.values.state()}

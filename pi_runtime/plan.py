@@ -167,6 +167,33 @@ def _size(node: Node, n: int, scalars: Mapping[str, float], outer: int | None) -
     return body if isinstance(node, Phase) else body * _iterations(node, n, scalars, outer)
 
 
+def epoch_ends(plan: Plan, n: int, scalars: Mapping[str, float]) -> dict[int, int]:
+    """Where a checkpoint belongs: {number of the operation after an epoch: the one after all its epochs}.
+
+    Of the outermost epochs loops only; epochs without operations are left out.
+    """
+    found: dict[int, int] = {}
+
+    def visit(nodes: Sequence[Node], number: int, outer: int | None) -> None:
+        for node in nodes:
+            size = _size(node, n, scalars, outer)
+            match node:
+                case Loop(kind="epochs") if size:
+                    body = size // whole(node.count, scalars)
+                    found.update({number + i: number + size for i in range(body, size + 1, body)})
+                case Phase():
+                    visit(node.body, number, outer)
+                case Loop() | Batches() if size:
+                    inner = node.size if isinstance(node, Batches) else outer
+                    count = _iterations(node, n, scalars, outer)
+                    for i in range(count):
+                        visit(node.body, number + i * (size // count), inner)
+            number += size
+
+    visit(plan, 0, None)
+    return found
+
+
 def operations(
     plan: Plan, n: int, scalars: Mapping[str, float], seed: int, start: int = 0
 ) -> Iterator[Operation]:
