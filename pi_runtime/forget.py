@@ -18,7 +18,7 @@ from pi_runtime.bundle import Bundle
 from pi_runtime.cost import Meter
 from pi_runtime.engine import Engine
 from pi_runtime.errors import ClueError
-from pi_runtime.power import Choice, Opened, open_source
+from pi_runtime.power import AUTOMATIC, Choice, Opened, open_source
 from pi_runtime.power.ledger import Ledger
 from pi_runtime.request import Cancelled, Job, Progress, Refused, Runner, check_state
 from pi_runtime.store import Store
@@ -56,7 +56,7 @@ class Order:
     accuracy_at_most: float
     progress: Callable[[Progress], None] | None = None
     cancel: Callable[[], bool] | None = None
-    power: Choice = Choice()
+    power: Choice = AUTOMATIC
 
     def check_cancelled(self) -> None:
         """Raise Cancelled when the user asked for it."""

@@ -81,6 +81,9 @@ class Choice:
             raise ClueError(f"--power-hz is {self.hz:g}: it must be above 0 and at most {FASTEST_HZ:g}")
 
 
+AUTOMATIC = Choice()
+
+
 @dataclass(frozen=True)
 class Opened:
     """What a choice came to: its source, or the reason why there is none."""
