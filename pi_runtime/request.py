@@ -171,7 +171,7 @@ class Runner:
         with self.meter.measure(place.phase, batch, step=isinstance(operation, plans.Run)):
             match operation:
                 case plans.Run():
-                    metrics = self._run(operation)
+                    metrics = self.run_once(operation)
                 case plans.Reset():
                     for name in operation.node.values:
                         self.values.reset(name, place.epoch, place.repeat)
@@ -208,7 +208,8 @@ class Runner:
         )
         return accuracy <= plans.resolve(stop.node.accuracy_at_most, self.job.scalars)
 
-    def _run(self, operation: plans.Run) -> dict[str, float]:
+    def run_once(self, operation: plans.Run) -> dict[str, float]:
+        """Make the inputs of one run, run it, take over its outputs; returns the metrics."""
         node, place = operation.node, operation.place
         program = self.bundle.programs[node.program]
         inputs = {port.name: self._input(port, node, place) for port in program.inputs}

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi_runtime.cli import add, calibrate, check, forget, log, predict
+from pi_runtime.cli import add, bench, calibrate, check, forget, log, predict
 from pi_runtime.errors import ClueError
 
 # A command is a module: ABOUT, EXAMPLE, IMAGES (whether it takes images after the bundle), arguments(parser)
@@ -20,6 +20,7 @@ COMMANDS = {
     "log": log,
     "check": check,
     "calibrate": calibrate,
+    "bench": bench,
 }
 
 _BUNDLE = (

@@ -25,7 +25,8 @@ def is_bundle(path: Path) -> bool:
     return (path / "manifest.json").is_file()
 
 
-def _default_bundle() -> Path:
+def default_bundle() -> Path:
+    """The bundle that is meant where none is named. Raises ClueError."""
     named = os.environ.get("CLUE_BUNDLE")
     if named:
         return Path(named)
@@ -39,7 +40,7 @@ def _default_bundle() -> Path:
 
 def bundle_and_images(paths: list[Path]) -> tuple[Path, list[Path]]:
     if not is_bundle(paths[0]):
-        return _default_bundle(), paths
+        return default_bundle(), paths
     if len(paths) == 1:
         raise ClueError(f"no images given, only the bundle {paths[0]}")
     return paths[0], paths[1:]
@@ -51,7 +52,7 @@ def _default_store(bundle: Bundle) -> Path:
 
 
 def open_runtime(options: argparse.Namespace, path: Path | None) -> Runtime:
-    bundle = Bundle.open(path or _default_bundle())
+    bundle = Bundle.open(path or default_bundle())
     store = options.store or _default_store(bundle)
     power = power_choice(options)
     runtime = Runtime.for_bundle(bundle, store, threads=options.threads, engine=options.engine)
