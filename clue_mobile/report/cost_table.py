@@ -80,7 +80,8 @@ def gains_picture(path: Path, rows: Sequence[CostRow], title: str) -> Path:
             for place, (row, gain) in enumerate(zip(shown, gains, strict=True)):
                 if gain is None:
                     axes.annotate("not measured", (1, place), xytext=(4, 0),
-                                  textcoords="offset points", va="center", fontsize=9, style="italic", color=INK)  # fmt: skip
+                                  textcoords="offset points", va="center", fontsize=9, style="italic",
+                                  color=INK)  # fmt: skip
                     continue
                 how = row.energy_how if kind == "energy" else row.latency_how
                 axes.barh(place, gain - 1, 0.62, left=1, color=RETAIN, edgecolor="white", linewidth=0,
