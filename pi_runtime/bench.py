@@ -6,9 +6,8 @@ program. What a request takes in all is these times the runs that its plan has (
 
 from __future__ import annotations
 
-import collections
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,25 +42,6 @@ class Timing:
     joules: float | None
     energy_source: str | None
     energy_kind: str | None
-
-
-def counts(bundle: Bundle, samples: int, scalars: Mapping[str, float]) -> dict[str, int]:
-    """How often a request with so many samples runs each program at most (no early stop), with its checks."""
-    if samples < 1:
-        raise ClueError(f"a request needs at least 1 sample, not {samples}")
-    runs: collections.Counter[str] = collections.Counter()
-    for operation in plans.operations(bundle.plan, samples, scalars, 0):
-        if isinstance(operation, plans.Run):
-            runs[operation.node.program] += 1
-        elif isinstance(operation, plans.Stop) and operation.due:
-            program = operation.node.program
-            runs[program] += _batches(bundle, program, min(operation.node.samples, samples))
-    runs[PREDICT] += 2 * _batches(bundle, PREDICT, samples)
-    return dict(runs)
-
-
-def _batches(bundle: Bundle, program: str, samples: int) -> int:
-    return -(-samples // bundle.programs[program].batch)
 
 
 def bench(

@@ -13,6 +13,7 @@ from pi_runtime.request import Paused
 
 # A request that paused goes on when it is this much cooler: not a step after it paused.
 HYSTERESIS = 5.0
+TOO_HOT, TOO_LITTLE_MEMORY = "too hot", "too little memory"  # how the reasons of these pauses begin
 _ASK_EACH_S = 1.0  # reading a sensor takes up to some milliseconds on a Pi, a step may take less
 
 
@@ -36,13 +37,13 @@ class Thermal:
         self._next = self._clock() + _ASK_EACH_S
         now = self._temperature()
         if now is not None and now > self.limit:
-            raise Paused(f"too hot: {now:.1f} degrees, the limit is {self.limit:g}")
+            raise Paused(f"{TOO_HOT}: {now:.1f} degrees, the limit is {self.limit:g}")
 
     def check_start(self) -> None:
         """Raise Paused when it is too hot to begin or to go on."""
         now, limit = self._temperature(), self.limit - HYSTERESIS
         if now is not None and now > limit:
-            raise Paused(f"too hot: {now:.1f} degrees, a request begins at {limit:g} or less")
+            raise Paused(f"{TOO_HOT}: {now:.1f} degrees, a request begins at {limit:g} or less")
 
 
 def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int | None:
@@ -62,7 +63,7 @@ def check_memory(planned: int, available: int | None) -> None:
     """Raise Paused when the planned peak (bytes) does not fit what is free; nothing is loaded yet."""
     if available is not None and planned > available:
         raise Paused(
-            f"too little memory: {planned / 2**20:.0f} MiB are planned and {available / 2**20:.0f} MiB are "
+            f"{TOO_LITTLE_MEMORY}: {planned / 2**20:.0f} MiB are planned and {available / 2**20:.0f} MiB are "
             "available; end other programs"
         )
 

@@ -24,7 +24,7 @@ class Options:
     it pauses. `max_celsius`: above it the request pauses. `checkpoint_steps`: a checkpoint each so many runs
     of programs, besides those after each epoch. `stop_accuracy`, `stop_joules`: at the end of an epoch the
     plan's epochs are over when the forget accuracy is at most the one or the energy so far at least the
-    other.
+    other. `brought_back` marks a request that the store made because a new bundle has the class again.
     """
 
     accuracy_at_most: float | None = None
@@ -34,6 +34,7 @@ class Options:
     checkpoint_steps: int | None = None
     stop_accuracy: float | None = None
     stop_joules: float | None = None
+    brought_back: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("accuracy_at_most", "stop_accuracy"):
@@ -57,7 +58,8 @@ class Options:
         for name, value in given.items():
             if name not in known:
                 raise unknown("option", name, known)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (number or name == "brought_back"):
                 raise ClueError(f"{name} is {value!r}: it must be a number")
         return Options(**given)
 

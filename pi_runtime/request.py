@@ -112,7 +112,7 @@ class Runner:
         if begun is not None:
             self._go_on(begun)
         meter.loaded(time.perf_counter() - start)
-        for phase, name in _programs(bundle.plan):
+        for phase, name in programs(bundle.plan):
             if name not in self._sessions:
                 start = time.perf_counter()
                 self._sessions[name] = load(bundle, engine, name)
@@ -142,20 +142,21 @@ class Runner:
         job, plan = self.job, self.bundle.plan
         n = len(job.images)
         total = plans.total(plan, n, job.scalars)
-        ends = plans.epoch_ends(plan, n, job.scalars)
         while self.cursor < total:
-            self._until_jump(plans.operations(plan, n, job.scalars, job.seed, self.cursor), total, ends)
+            self._until_jump(plans.operations(plan, n, job.scalars, job.seed, self.cursor), total)
 
-    def _until_jump(self, operations: Iterable[plans.Operation], total: int, ends: Mapping[int, int]) -> None:
+    def _until_jump(self, operations: Iterable[plans.Operation], total: int) -> None:
         """Carry out operations until one leads elsewhere than to the next."""
+        job = self.job
         for operation in operations:
-            self.job.check()
+            job.check()
             self.cursor = self._carry_out(operation, total)
-            if self.cursor in ends and self.job.enough is not None and self.job.enough():
-                self.evidence.stopped_early = self.evidence.stopped_early or self.cursor < ends[self.cursor]
-                self.cursor = ends[self.cursor]
-            if self.job.save is not None and (self.cursor in ends or self._saves_after(operation)):
-                self.job.save()
+            leave_to = plans.epoch_end(self.bundle.plan, len(job.images), job.scalars, self.cursor)
+            if leave_to is not None and job.enough is not None and job.enough():
+                self.evidence.stopped_early = self.evidence.stopped_early or self.cursor < leave_to
+                self.cursor = leave_to
+            if job.save is not None and (leave_to is not None or self._saves_after(operation)):
+                job.save()
             if self.cursor != operation.number + 1:
                 return
 
@@ -293,7 +294,7 @@ def load(bundle: Bundle, engine: Engine, name: str) -> Session:
     return engine.load(bundle.file(program.files[engine.name].file), program)
 
 
-def _programs(plan: plans.Plan) -> list[tuple[str, str]]:
+def programs(plan: plans.Plan) -> list[tuple[str, str]]:
     """(phase, program) for every run and stop in order, then predict, which verifies."""
     found: list[tuple[str, str]] = []
 

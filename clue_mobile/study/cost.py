@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from clue_mobile.errors import ClueError
-from pi_runtime.bench import PREDICT, Timing, bench, counts
+from pi_runtime.bench import PREDICT, Timing, bench
 from pi_runtime.bundle import Bundle
 from pi_runtime.engine import Engine
+from pi_runtime.estimate import counts
 from pi_runtime.power import Opened
 
 MEASURED, EXTRAPOLATED = "measured", "extrapolated"
@@ -143,7 +144,7 @@ def method_line(
 
     The runs are those of the plan without an early stop, so the product is an upper limit.
     """
-    runs = counts(bundle, samples, bundle.scalars)
+    runs = counts(bundle, samples, bundle.scalars).runs
     times = {timing.program: timing.p50_s for timing in timings}
     missing = sorted(runs.keys() - times.keys())
     if missing:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi_runtime.cli import add, bench, calibrate, check, forget, log, predict
+from pi_runtime.cli import add, bench, calibrate, cancel, check, forget, log, predict, resume, retry
+from pi_runtime.cli import run as run_queue
 from pi_runtime.errors import ClueError
 
 # A command is a module: ABOUT, EXAMPLE, IMAGES (whether it takes images after the bundle), arguments(parser)
@@ -16,6 +17,10 @@ from pi_runtime.errors import ClueError
 COMMANDS = {
     "add": add,
     "forget": forget,
+    "run": run_queue,
+    "cancel": cancel,
+    "resume": resume,
+    "retry": retry,
     "predict": predict,
     "log": log,
     "check": check,
@@ -32,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code.
 
     0: done. 1: the request failed its checks, or a golden check failed. 2: an error, told in one line.
-    130: cancelled.
+    3: paused. 130: cancelled.
     """
     options = _parser().parse_args(arguments)
     try:

@@ -126,6 +126,13 @@ def open_source(choice: Choice) -> Opened:
     return Opened(choice, None, "; ".join(reasons))
 
 
+def measures(choice: Choice) -> bool:
+    """Whether there is a source, or an estimate was asked for. Raises ClueError as `open_source`."""
+    opened = open_source(choice)
+    opened.close()
+    return opened.source is not None or choice.name == ESTIMATE
+
+
 def _open(name: str) -> Source:
     module, function = SOURCES[name]
     source: Source = getattr(importlib.import_module(module), function)()

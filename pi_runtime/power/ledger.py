@@ -75,6 +75,10 @@ class Ledger:
         here = self._here(phase)
         return None if earlier is None or here is None else earlier + here
 
+    def here(self) -> float | None:
+        """The energy of this run of the request, without earlier parts; None where it is not known."""
+        return self._here(REQUEST)
+
     def _here(self, phase: str) -> float | None:
         if self._estimates:
             return self._sums.get(phase, 0.0)
