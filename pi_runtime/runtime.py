@@ -162,6 +162,7 @@ class Runtime:
         if verify_at_most is not None:
             options = dataclasses.replace(options, accuracy_at_most=verify_at_most)
         with self.store.exclusive():
+            measures(self.power)  # a meter that was named and is missing leaves no request behind
             request_id = self.submit(label, samples=samples, seed=seed, scalars=scalars, options=options)
             return self.run(request_id, progress=progress, cancel=cancel, stop=stop)
 

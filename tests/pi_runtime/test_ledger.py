@@ -19,6 +19,7 @@ from pi_runtime import Runtime
 from pi_runtime.cost import Meter
 from pi_runtime.errors import ClueError
 from pi_runtime.onnx_engine import OnnxEngine
+from pi_runtime.options import Options
 from pi_runtime.power import Choice, Opened, Reading, estimate, open_source
 from pi_runtime.power.calibrate import Idle, measure
 from pi_runtime.power.ledger import Ledger
@@ -213,3 +214,24 @@ def test_the_energy_so_far() -> None:
     assert after >= before + 4 * 0.05
     meter.close()
     assert Meter(OnnxEngine(1), 4).joules is None
+
+
+def test_a_budget_of_joules_pauses_at_what_the_meter_says(runtime: Runtime) -> None:
+    runtime.add(toy.images(19, 0), "cat")
+    with pytest.raises(ClueError, match="max_joules: this device does not measure energy"):
+        runtime.forget("cat", seed=5, options=Options(max_joules=0.05))
+    assert runtime.store.requests() == []
+    runtime.power = Choice(command=METER, hz=50)
+    endless = {"epochs": 1e6, "check_every": 0, "lr": 1e-9}
+    result = runtime.forget("cat", seed=5, scalars=endless, options=Options(max_joules=0.5))
+    assert result.status == "paused"
+    assert result.reason is not None
+    used = float(result.reason.split()[2])
+    assert result.reason == f"over budget: {used:.1f} J of 0.5 J"
+    # The same meter goes on: the record has both parts.
+    other = runtime.resume(result.id, cancel=lambda: True)
+    record = other.records[-1]
+    assert record["status"] == "cancelled"
+    assert record["energy_j"] is None or record["energy_j"] > 0.5
+    headers = [line for line in lines(runtime.store.folder) if line["line"] == "header"]
+    assert len(headers) == 2
