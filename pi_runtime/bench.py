@@ -6,14 +6,15 @@ program. What a request takes in all is these times the runs that its plan has (
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from pi_runtime import device, weights
 from pi_runtime import plan as plans
-from pi_runtime import weights
 from pi_runtime.bundle import Bundle
 from pi_runtime.cost import Meter
 from pi_runtime.engine import Engine
@@ -24,6 +25,7 @@ from pi_runtime.request import Job, Runner
 
 WARM_UP = 2
 FEWEST_RUNS = 5
+BUSY = 0.1
 PREDICT = "predict"
 
 
@@ -31,7 +33,10 @@ PREDICT = "predict"
 class Timing:
     """One program: `p50_s` and `p95_s` over `runs` runs of `batch` samples; `joules` is the mean of a run.
 
-    `joules`, `energy_source` and `energy_kind` are None where no source measured it.
+    `cpu_p50_s` is the processor time of a run, all threads: with one thread it is what `p50_s` would be if
+    nothing else ran. `busy` is the share of all processors that other programs used meanwhile (None where the
+    kernel does not tell): above BUSY the times are longer than the device's own. `joules`,
+    `energy_source` and `energy_kind` are None where no source measured it.
     """
 
     program: str
@@ -39,6 +44,8 @@ class Timing:
     runs: int
     p50_s: float
     p95_s: float
+    cpu_p50_s: float
+    busy: float | None
     joules: float | None
     energy_source: str | None
     energy_kind: str | None
@@ -102,14 +109,18 @@ def _time(
     for _ in range(WARM_UP):
         run()
     taken: list[float] = []
+    cpu: list[float] = []
+    ticks, own = device.processor_times(), time.process_time()
     start = time.monotonic()
     while (passed := time.monotonic() - start) < seconds or len(taken) < FEWEST_RUNS:
-        before = time.perf_counter()
+        before, used = time.perf_counter(), time.process_time()
         run()
         taken.append(time.perf_counter() - before)
+        cpu.append(time.process_time() - used)
         if passed > 20 * seconds and len(taken) >= 1:
             break  # a program that is very slow here
     energy = None if sampler is None else sampler.energy(start, time.monotonic())
+    busy = _others(ticks, device.processor_times(), time.process_time() - own)
     p50, p95 = np.percentile(taken, (50, 95))
     known = sampler is not None and energy is not None and energy > 0
     return Timing(
@@ -118,7 +129,19 @@ def _time(
         len(taken),
         float(p50),
         float(p95),
+        float(np.median(cpu)),
+        busy,
         energy / len(taken) if known and energy is not None else None,
         sampler.source.name if known and sampler is not None else None,
         sampler.source.kind if known and sampler is not None else None,
     )
+
+
+def _others(
+    before: tuple[float, float] | None, after: tuple[float, float] | None, own_s: float
+) -> float | None:
+    """The share of all processors that other programs used between two looks, of which we used `own_s`."""
+    if before is None or after is None or after[1] <= before[1]:
+        return None
+    own = own_s * os.sysconf("SC_CLK_TCK")
+    return round(min(1.0, max(0.0, (after[0] - before[0] - own) / (after[1] - before[1]))), 3)

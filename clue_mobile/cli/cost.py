@@ -119,7 +119,9 @@ def command(
         cost.method_line(each, found, samples, whole)
         for each, found, whole in zip(opened, timings, wholes, strict=False)
     )
-    table = cost.CostTable(setting, runtime, {}, cost.retrain_line(timings[-1], setting), methods, reason)
+    busy = max((timing.busy or 0.0 for each in timings for timing in each), default=0.0)
+    retrain = cost.retrain_line(timings[-1], setting)
+    table = cost.CostTable(setting, runtime, retrain, methods, reason, busy)
     _show(table, out, as_json)
 
 
@@ -137,6 +139,7 @@ def _show(table: Any, out: Path | None, as_json: bool) -> None:
 
     from clue_mobile.models.weights import write_atomic
     from clue_mobile.report import cost_table
+    from pi_runtime.bench import BUSY
 
     rows = [
         cost_table.CostRow(
@@ -149,17 +152,19 @@ def _show(table: Any, out: Path | None, as_json: bool) -> None:
     caption = (
         f"{setting.samples:,} samples to forget; retraining: {setting.train_images:,} images, "
         f"{setting.train_epochs} epochs, batch {setting.train_batch}, {setting.train_steps:,} steps; "
-        f"{runtime['name']} {runtime['version']}, {runtime['threads']} threads"
+        f"{runtime['name']} {runtime['version']}, threads: {runtime['threads']}"
     )
     note = (
-        "Measured: the request's own record. Extrapolated: the number of runs x the measured time of a run, "
-        "without an early stop."
+        "t: measured time of a run in ms. *: extrapolated, the number of runs x these times, without an "
+        "early stop; without *: the request's own record."
     )
+    if table.busy > BUSY:
+        note += f" Other programs used up to {table.busy:.0%} of the processors: the times are too long."
     if all(row.energy_j is None for row in rows):
         note += f" No energy was measured: {table.energy_reason}."
     shown = cost_table.to_table(rows, caption, note)
     data = cost_table.to_json(
-        rows, setting=vars(setting), runtime=dict(runtime), energy_reason=table.energy_reason
+        rows, setting=vars(setting), runtime=dict(runtime), busy=table.busy, energy_reason=table.energy_reason
     )
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

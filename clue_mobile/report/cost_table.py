@@ -33,20 +33,25 @@ class CostRow:
 
 
 def to_table(rows: Sequence[CostRow], caption: str, note: str = "") -> Table:
-    """Latency and energy of each method, their gains, and the times that they are made of."""
+    """Latency and energy of each method, their gains, and the times in ms that they are made of; a * marks
+    what is extrapolated."""
     headings = (
-        "Method", "Latency (s)", "", "Gain", "Energy (J)", "Gain", "Steps",
-        *(f"t_{name} (ms)" for name in TIMES),
-    )  # fmt: skip
+        "Method",
+        "Latency (s)",
+        "Gain",
+        "Energy (J)",
+        "Gain",
+        "Runs",
+        *(f"t_{name}" for name in TIMES),
+    )
     cells = [
         [
             row.name,
-            number(row.latency_s, 2),
-            row.latency_how,
+            number(row.latency_s, 2) + _mark(row.latency_how),
             _times(row.gain_latency),
-            f"{number(row.energy_j, 2)} {row.energy_how}" if row.energy_j is not None else NOT_KNOWN,
+            number(row.energy_j, 2) + (_mark(row.energy_how) if row.energy_j is not None else ""),
             _times(row.gain_energy),
-            f"{row.runs.get('step', row.runs.get('train', 0)):,}",
+            f"{sum(row.runs.values()):,}",
             *(_milliseconds(row.times.get(name)) for name in TIMES),
         ]
         for row in rows
@@ -107,6 +112,10 @@ def gains_picture(path: Path, rows: Sequence[CostRow], title: str) -> Path:
         )  # fmt: skip
         figure.suptitle(title, fontsize=11, color=INK)
     return path
+
+
+def _mark(how: str) -> str:
+    return "" if how == "measured" else "*"
 
 
 def _times(gain: float | None) -> str:

@@ -66,14 +66,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class CostTable:
-    """Retrain and the methods on one runtime; `energy_reason` says why no energy is known, if none is."""
+    """Retrain and the methods on one runtime; `energy_reason` says why no energy is known, if none is.
+
+    busy: the largest share of the processors that other programs used while programs were timed.
+    """
 
     setting: Setting
     runtime: Mapping[str, Any]
-    device: Mapping[str, Any]
     retrain: Line
     methods: tuple[Line, ...]
     energy_reason: str
+    busy: float
 
     def gain(self, line: Line, kind: str) -> float | None:
         """How many times less than Retrain; `kind` is latency or energy. None where one is not known."""

@@ -7,7 +7,7 @@ import dataclasses
 import sys
 
 from pi_runtime import engines, power
-from pi_runtime.bench import bench
+from pi_runtime.bench import BUSY, bench
 from pi_runtime.bundle import Bundle
 from pi_runtime.cli.common import default_bundle, power_arguments, power_choice, show
 
@@ -51,5 +51,10 @@ def run(options: argparse.Namespace) -> int:
         + ("energy not measured" if t.joules is None else f"{t.joules:.4f} J {t.energy_kind}")
         for t in timings
     ]
+    busy = max((timing.busy or 0.0 for timing in timings), default=0.0)
+    if busy > BUSY:
+        lines.append(
+            f"note: other programs used up to {busy:.0%} of the processors: these times are too long"
+        )
     show(options, result, lines)
     return 0
