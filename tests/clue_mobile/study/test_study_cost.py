@@ -63,7 +63,7 @@ def test_a_request_is_runs_times_times_or_its_own_record(digits_bundle: Path) ->
     whole = cost.method_line(bundle, timings, 40, record)
     assert (whole.latency, whole.energy.value) == (cost.Amount(3.0, "measured", "request 7 of the log"), 6.0)
     assert cost.method_line(bundle, timings, 40, {**record, "energy_kind": "estimated"}).energy.value is None
-    with pytest.raises(ClueError, match="the times lack the programs .*teacher"):
+    with pytest.raises(ClueError, match=r"the times lack the programs .*teacher"):
         cost.method_line(bundle, timings[:1], 40)
     retrain = cost.retrain_line([timing("step", 0.5, 2.0)], cost.Setting(40, 96, 1, 32))
     table = cost.CostTable(cost.Setting(40, 96, 1, 32), {}, retrain, (whole,), "", 0.0)
