@@ -109,12 +109,15 @@ def command(
             reason = "the times hold no energy"
         else:
             source = open_source(Choice(power, power_command))
+            source.close()  # a meter may be opened once only
             reason, timings = source.reason, []
             runtime = {"name": chosen.name, "version": chosen.version, "threads": chosen.threads}
             for each in everyone:
                 again = open_source(Choice(power, power_command))
-                timings.append(cost.time_bundle(each, chosen, seconds, again, told))
-            source.close()
+                try:
+                    timings.append(cost.time_bundle(each, chosen, seconds, again, told))
+                finally:
+                    again.close()
     methods = tuple(
         cost.method_line(each, found, samples, whole)
         for each, found, whole in zip(opened, timings, wholes, strict=False)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import toy
 from test_vcgencmd import DATA, Install, install
 
+from pi_runtime import Runtime
 from pi_runtime.errors import ClueError
 from pi_runtime.power import Choice, PowerError, open_source, pmic
 
@@ -73,7 +76,6 @@ def test_as_sources(install: Install) -> None:
     rails, board = (open_source(Choice(name)).source for name in ("pmic", "pmic-board"))
     assert rails is not None
     assert board is not None
-    assert rails == open_source(Choice("auto")).source or isinstance(rails, pmic.Pmic)
     reading = rails.read()
     assert reading.watts == pytest.approx(1.900528, abs=1e-6)
     assert reading.rails == pmic.parse(text("pmic_idle"))
@@ -81,7 +83,22 @@ def test_as_sources(install: Install) -> None:
     assert board.read().watts == pytest.approx(1.1451 * 1.900528 + 0.5879, abs=1e-5)
     assert board.read().rails == reading.rails
     assert board.kind == "estimated"
-    assert open_source(Choice()).source is not None
+    assert isinstance(open_source(Choice()).source, pmic.Pmic)
+
+
+def test_a_request_keeps_the_raw_rails(install: Install, runtime: Runtime) -> None:
+    install(text("pmic_load"))
+    runtime.add(toy.images(19, 0), "cat")
+    runtime.power = Choice(hz=50)  # auto finds it
+    record = runtime.forget("cat", seed=5).records[-1]
+    assert (record["energy_source"], record["energy_kind"]) == ("pmic", "measured")
+    assert record["energy_j"] == pytest.approx(10.799894 * record["wall_s"], rel=0.2)
+    assert record["sampler_cpu_s"] > 0
+    trace = (runtime.store.folder / "power.jsonl").read_text().splitlines()
+    samples = [line for line in map(json.loads, trace) if line["line"] == "sample"]
+    assert len(samples) >= 2
+    expected = {rail: list(pair) for rail, pair in pmic.parse(text("pmic_load")).items()}
+    assert all(line["rails"] == expected and line["w"] == 10.799894 for line in samples)
 
 
 def test_zero_watts_is_no_figure(install: Install) -> None:
