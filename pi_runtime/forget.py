@@ -298,8 +298,8 @@ class _Request:
         records = self.meter.records(self.id, self.served.sha256, status)
         self.store.finish(self.id, status, reason, self.evidence, records, new_sha256)
         try:
-            for record in records:
-                files.append_line(self.store.folder / "cost.jsonl", json.dumps(record))
+            lines = "\n".join(json.dumps(record) for record in records)
+            files.append_line(self.store.folder / "cost.jsonl", lines)
         except ClueError as error:
             # The store has the records too: no reason to take back what was done.
             reason = f"{reason}; {error}" if reason else str(error)
