@@ -89,7 +89,8 @@ def phases_table(requests: Sequence[LoggedRequest]) -> Table:
         "Phase", "Wall (s)", "Share", "CPU (s)", "Steps", "Step p50 (ms)", "Step p95 (ms)", "Load (s)",
         "Energy (J)", "Mean (W)", "Peak (MiB)",
     )  # fmt: skip
-    rows, sections = [], {}
+    rows: list[list[str]] = []
+    sections: dict[int, str] = {}
     for request in requests:
         sections[len(rows)] = request.name
         total = request.whole["wall_s"] or math.nan

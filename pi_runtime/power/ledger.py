@@ -25,7 +25,7 @@ class Ledger:
     def __init__(self, opened: Opened, store: Path | None = None, request_id: int = 0) -> None:
         choice, source, self._reason = opened.choice, opened.source, opened.reason
         self._estimates = choice.name == ESTIMATE
-        self._trace = Trace(store / FILE, request_id) if store is not None else None
+        self._trace = None if store is None else Trace(store / FILE, request_id, at_once=source is not None)
         self._sampler = None
         self._idle: float | None = None
         self._facts: dict[str, Any] = {}

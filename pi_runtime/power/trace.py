@@ -19,10 +19,14 @@ MOST_LINES = 100_000
 
 
 class Trace:
-    """Appends to the file at `path`, readable by its owner only; `problem` says why it ended, if it did."""
+    """Appends to the file at `path`, readable by its owner only; `problem` says why it ended, if it did.
 
-    def __init__(self, path: Path, request_id: int) -> None:
+    `at_once`: each line as it comes, so that what a meter said survives the process; else all when it closes.
+    """
+
+    def __init__(self, path: Path, request_id: int, at_once: bool = True) -> None:
         self.problem = ""
+        self._at_once, self._held = at_once, b""
         self._id, self._lines = request_id, 0
         self._clock = time.time() - time.monotonic()
         self._descriptor: int | None = None
@@ -52,6 +56,9 @@ class Trace:
 
     def close(self) -> None:
         """Close the file. May be called again."""
+        if self._held:
+            self._append(self._held)
+            self._held = b""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
@@ -67,9 +74,18 @@ class Trace:
             self.problem = f"the power trace ended after {MOST_LINES} lines"
             self.close()
             return
+        data = json.dumps({"request_id": self._id, **line}).encode() + b"\n"
+        if self._at_once:
+            self._append(data)
+        else:
+            self._held += data
+
+    def _append(self, data: bytes) -> None:
+        if self._descriptor is None:
+            return
         try:
             # one write a line, so that lines of several threads do not mix
-            os.write(self._descriptor, json.dumps({"request_id": self._id, **line}).encode() + b"\n")
+            os.write(self._descriptor, data)
         except OSError as error:
-            self.problem = f"the power trace ended: {error.strerror}"
+            self.problem, self._held = f"the power trace ended: {error.strerror}", b""
             self.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 import time
@@ -189,7 +190,7 @@ def test_an_estimate_only_where_it_was_asked_for(runtime: Runtime) -> None:
 
 def test_the_estimate_by_hand(runtime: Runtime) -> None:
     program = runtime.bundle.programs["predict"]
-    ports = 4 * sum(int(toy.np.prod(port.shape)) for port in (*program.inputs, *program.outputs))
+    ports = 4 * sum(math.prod(port.shape) for port in (*program.inputs, *program.outputs))
     assert estimate.traffic(program) == ports + 2 * max(0, program.peak_bytes - ports)
     assert estimate.joules(1e9, 0) == pytest.approx(2.3e-3 + 8.75e-3)
     assert estimate.joules(0, 1e9) == pytest.approx(1.95 / 8)
