@@ -48,8 +48,8 @@ def requests_table(requests: Sequence[LoggedRequest]) -> Table:
             number(evidence.get("forget_accuracy_after"), 1),
             number(whole["wall_s"], 2),
             number(whole.get("cpu_s"), 2),
-            number(whole.get("energy_j"), 2),
-            number(above_idle(whole), 2),
+            joules(whole.get("energy_j")),
+            joules(above_idle(whole)),
             whole.get("energy_kind") or NOT_KNOWN,
             number(whole.get("load_s"), 2),
             number(whole.get("save_s"), 3),
@@ -74,7 +74,7 @@ def short_table(requests: Sequence[LoggedRequest]) -> Table:
             request.status,
             number(request.evidence.get("forget_accuracy_after"), 1),
             number(request.whole["wall_s"], 2),
-            number(request.whole.get("energy_j"), 2),
+            joules(request.whole.get("energy_j")),
             request.whole.get("energy_kind") or NOT_KNOWN,
             number(request.whole["peak_mem_bytes"] / MIB, 0),
         ]
@@ -106,8 +106,8 @@ def phases_table(requests: Sequence[LoggedRequest]) -> Table:
                 number(record["step_ms"]["p50"], 1),
                 number(record["step_ms"]["p95"], 1),
                 number(record.get("load_s"), 3),
-                number(energy, 2),
-                number(energy / (sum(spans) or wall), 2) if energy and wall else NOT_KNOWN,
+                joules(energy),
+                joules(energy / (sum(spans) or wall)) if energy and wall else NOT_KNOWN,
                 number(record["peak_mem_bytes"] / MIB, 0),
             ])  # fmt: skip
     sources = sorted({str(r.get("peak_mem_source")) for q in requests for r in q.records.values()})
@@ -164,6 +164,11 @@ def rails_table(requests: Sequence[LoggedRequest]) -> Table | None:
         note=f"The board is estimated as {BOARD_FACTOR} x sum + {BOARD_OFFSET_W} W, a published fit on one "
         "board.",
     )  # fmt: skip
+
+
+def joules(value: float | None) -> str:
+    """A figure with two decimals, or three digits where it is small, as estimates are."""
+    return number(value, 2) if value is None or abs(value) >= 1 or not value else f"{value:.3g}"
 
 
 def _count(value: Any) -> str:
