@@ -158,8 +158,8 @@ def _show(table: Any, out: Path | None, as_json: bool) -> None:
         f"{runtime['name']} {runtime['version']}, threads: {runtime['threads']}"
     )
     note = (
-        "t: measured time of a run in ms. *: extrapolated, the number of runs x these times, without an "
-        "early stop; without *: the request's own record."
+        "saliency to train: measured time of a run in ms. *: extrapolated, the number of runs x these "
+        "times, without an early stop; without *: the request's own record."
     )
     if table.busy > BUSY:
         note += f" Other programs used up to {table.busy:.0%} of the processors: the times are too long."

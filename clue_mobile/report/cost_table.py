@@ -42,7 +42,7 @@ def to_table(rows: Sequence[CostRow], caption: str, note: str = "") -> Table:
         "Energy (J)",
         "Gain",
         "Runs",
-        *(f"t_{name}" for name in TIMES),
+        *TIMES,
     )
     cells = [
         [

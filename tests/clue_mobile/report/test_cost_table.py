@@ -21,11 +21,11 @@ def test_the_table_marks_what_is_extrapolated() -> None:
     assert rows["Retrain"]["Latency (s)"] == "100.00*"
     assert (rows["CLUE"]["Latency (s)"], rows["CLUE"]["Energy (J)"]) == ("2.00", "-")
     assert rows["GA"]["Energy (J)"] == "1.00*"
-    assert (rows["CLUE"]["Runs"], rows["CLUE"]["t_step"], rows["CLUE"]["t_train"]) == ("14", "20.00", "-")
+    assert (rows["CLUE"]["Runs"], rows["CLUE"]["step"], rows["CLUE"]["train"]) == ("14", "20.00", "-")
     assert [row[2] for row in table.rows] == ["1x", "50x", "200x"]
     assert table.stressed == {0}
     widths = [max(len(row[at]) for row in [table.headings, *table.rows]) for at in range(len(table.headings))]
-    assert sum(widths) + len(widths) <= 90
+    assert sum(widths) + len(widths) <= 80
     data = to_json([CLUE], setting={"samples": 1})
     assert data["setting"] == {"samples": 1}
     assert data["rows"][0]["gain_energy"] is None
