@@ -60,7 +60,7 @@ def parse(content: bytes) -> Any:
     except (ValueError, RecursionError) as error:
         raise ClueError(f"it is no JSON: {error}") from error
     if not same:
-        raise ClueError("it is not in canonical form (RFC 8785): it was changed or written by another program")
+        raise ClueError("it is not in canonical form (RFC 8785): it was changed, or another program wrote it")
     return value
 
 

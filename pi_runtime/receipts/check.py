@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,23 +82,33 @@ def _read(content: bytes) -> dict[str, Any]:
     version = found.get("schema") if isinstance(found, dict) else None
     if isinstance(version, int) and version > receipt.SCHEMA:
         raise _Wrong(f"it was made by a newer runtime (receipt version {version}): update this one")
+    facts = [found.get(name) for name in ("signature", "alg", "key")] if isinstance(found, dict) else []
+    if facts and all(isinstance(fact, str) for fact in facts):
+        unsigned = {name: value for name, value in found.items() if name != "signature"}
+        if not is_signed(canonical.encode(unsigned), *facts):
+            raise _Wrong("it was changed after it was signed: the signature is not right for the key in it")
     _check_schema(found)
-    unsigned = {name: value for name, value in found.items() if name != "signature"}
-    if not is_signed(canonical.encode(unsigned), found["signature"], found["alg"], found["key"]):
-        raise _Wrong("it was changed after it was signed: the signature is not right for the key in it")
     return dict(found)
 
 
-def _check_schema(found: object) -> None:
+@functools.cache
+def _validator() -> Any:
     from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
 
     text = resources.files("contract").joinpath("receipt.schema.json").read_text(encoding="utf-8")
-    error = best_match(Draft202012Validator(json.loads(text)).iter_errors(found))
-    if error is not None:
-        where = "/".join(str(part) for part in error.absolute_path) or "top level"
-        message = error.message if len(error.message) < 200 else error.message[:200] + "..."
-        raise _Wrong(f"it is no receipt of clue-mobile: {where}: {message}")
+    return Draft202012Validator(json.loads(text))
+
+
+def _check_schema(found: object) -> None:
+    validator = _validator()
+    if validator.is_valid(found):
+        return
+    from jsonschema.exceptions import best_match
+
+    error = best_match(validator.iter_errors(found))
+    where = "/".join(str(part) for part in error.absolute_path) or "top level"
+    message = error.message if len(error.message) < 200 else error.message[:200] + "..."
+    raise _Wrong(f"it is no receipt of clue-mobile: {where}: {message}")
 
 
 def _check_chain(found: Mapping[str, Any], content: bytes, chain: Mapping[str, bytes]) -> None:

@@ -16,7 +16,8 @@ SCHEMA = 1
 FIRST = "0" * 64
 """`previous` of the first receipt."""
 STATEMENT = (
-    "The method is approximate: it gives no formal guarantee that nothing of the samples is left in the weights."
+    "The method is approximate: it gives no formal guarantee that nothing of the samples is left in the "
+    "weights."
 )
 STORAGE = (
     "Files were overwritten and removed. Flash storage may keep old blocks until it uses them again: "
@@ -49,7 +50,7 @@ class Requested:
 
 
 def sha256(receipt: str) -> str:
-    """What the next receipt has as `previous`: the SHA-256 of the whole canonical text, signature included."""
+    """What the next receipt has as `previous`: the SHA-256 of the whole canonical text."""
     return hashlib.sha256(receipt.encode()).hexdigest()
 
 

@@ -99,7 +99,7 @@ def test_another_spelling_of_the_same_value_is_refused(content: bytes) -> None:
     ids=["empty", "half", "twice", "NaN", "no UTF-8", "deep", "5000 digits"],
 )
 def test_what_is_no_json_is_refused(content: bytes) -> None:
-    with pytest.raises(ClueError, match="no JSON|no number inf"):
+    with pytest.raises(ClueError, match=r"no JSON|no number inf"):
         canonical.parse(content)
 
 
