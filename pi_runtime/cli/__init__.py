@@ -8,19 +8,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi_runtime.cli import add, check, forget, log, predict, receipts, verify
+from pi_runtime.cli import add, check, forget, log, predict, receipts, requests, rollback, samples, seal, verify
 from pi_runtime.errors import ClueError
 
 # A command is a module: ABOUT, EXAMPLE, IMAGES (whether it takes images after the bundle), arguments(parser)
 # and run(options) -> exit code; STANDALONE where it needs neither bundle nor store. The order is the help's.
 COMMANDS = {
     "add": add,
+    "samples": samples,
     "forget": forget,
+    "requests": requests,
+    "rollback": rollback,
+    "seal": seal,
     "predict": predict,
     "log": log,
-    "check": check,
     "receipts": receipts,
     "verify": verify,
+    "check": check,
 }
 
 _BUNDLE = (
@@ -86,3 +90,10 @@ def _common(added: argparse.ArgumentParser, images: bool) -> None:
     added.add_argument("--store", type=Path, metavar="DIR", help="folder of samples, weights and records")
     added.add_argument("--threads", type=int, metavar="N", help="threads (default: all processors)")
     added.add_argument("--engine", metavar="NAME", help="onnx or litert (default: the first that can)")
+    added.add_argument(
+        "--policy",
+        default="refuse",
+        metavar="NAME",
+        help="a new bundle that brings back what was forgotten: refuse (default), serve, or pending, which "
+        "forgets it again",
+    )

@@ -81,6 +81,7 @@ def _from_1(database: Database, samples: Samples, keyring: Keys) -> None:
 
 
 def _copy_rows(database: Database) -> None:
+    dead = "status IN ('queued', 'running', 'verifying')"
     database.execute("INSERT INTO bundle SELECT key, value FROM old_bundle")
     # Each generation of version 1 was made from the one before it; what was unfinished had died.
     database.execute(
@@ -91,11 +92,11 @@ def _copy_rows(database: Database) -> None:
     database.execute(
         "INSERT INTO requests (id, kind, label, class, status, seed, scalars, samples, base_generation, "
         "reason, evidence, created, finished) SELECT id, 'class', label, class, "
-        "CASE WHEN status IN ('queued', 'running', 'verifying') THEN 'failed' ELSE status END, seed, scalars, "
+        f"CASE WHEN {dead} THEN 'failed' ELSE status END, seed, scalars, "
         "(SELECT count(*) FROM old_request_samples WHERE request_id = r.id), "
         "(SELECT parent FROM generations WHERE request_id = r.id), "
-        "CASE WHEN status IN ('queued', 'running', 'verifying') THEN 'interrupted' ELSE reason END, evidence, "
-        "created, CASE WHEN status IN ('queued', 'running', 'verifying') THEN ? ELSE finished END "
+        f"CASE WHEN {dead} THEN 'interrupted' ELSE reason END, evidence, "
+        f"created, CASE WHEN {dead} THEN ? ELSE finished END "
         "FROM old_requests AS r ORDER BY id",
         now(),
     )
