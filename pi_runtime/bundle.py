@@ -66,12 +66,16 @@ class Program:
 
 @dataclass(frozen=True)
 class Value:
-    """An array that the runtime holds while a request runs; `shape` is that of one row for role "cache"."""
+    """An array that the runtime holds while a request runs; `shape` is that of one row for role "cache".
+
+    `storage` is "float32", or "bits" for zeros and ones that a checkpoint packs.
+    """
 
     name: str
     role: str
     shape: Shape
     init: Mapping[str, Any]
+    storage: str = "float32"
 
     @property
     def weights_key(self) -> str | None:
@@ -291,7 +295,7 @@ def _build(root: Path, raw: Mapping[str, Any], digest: str) -> Bundle:
         forget_accuracy_at_most=float(verify["forget_accuracy_at_most"]),
         weights=FileEntry(**raw["weights"]),
         values={
-            name: Value(name, value["role"], tuple(value["shape"]), value["init"])
+            name: Value(name, value["role"], tuple(value["shape"]), value["init"], value["storage"])
             for name, value in raw["values"].items()
         },
         randoms={name: _random(name, random) for name, random in raw["randoms"].items()},

@@ -14,6 +14,7 @@ from pi_runtime import probes, rng
 from pi_runtime.bundle import Bundle
 from pi_runtime.engine import Array
 from pi_runtime.errors import ClueError
+from pi_runtime.options import Options
 from pi_runtime.request import Refused, Runner
 from pi_runtime.weights import WeightsFile
 
@@ -32,22 +33,32 @@ class Labelled:
 # --- the samples
 
 
-def check_holdout(share: float, kind: str) -> float:
-    """The share of a request's samples that is held out. Raises ClueError for one that makes no sense."""
-    if not 0 <= share <= HOLDOUT_AT_MOST:
+def check_holdout(share: float | None, kind: str) -> None:
+    """Raises ClueError for a share of the samples held out that makes no sense."""
+    if share is not None and not 0 <= share <= HOLDOUT_AT_MOST:
         raise ClueError(f"holdout is {share}: it must be from 0 to {HOLDOUT_AT_MOST}, a share of the samples")
     if share and kind == "samples":
         raise ClueError(
             "a request of chosen samples cannot hold any out (holdout must be 0): each is to be forgotten"
         )
-    return float(share)
 
 
-def split(n: int, share: float, seed: int) -> tuple[Int64, Int64]:
-    """The rows of the n samples that the plan has, and those that are held out of it; each in their order."""
+def planned(n: int, share: float | None) -> int:
+    """How many of n samples the plan has."""
+    return n - int((share or 0.0) * n)
+
+
+def split(
+    images: NDArray[np.uint8], labels: Int64, share: float | None, seed: int
+) -> tuple[Labelled, Labelled]:
+    """The samples of the plan, and those that are held out of it; each in their order."""
+    n = len(labels)
+    count = planned(n, share)
+    if count == n:
+        return Labelled(images, labels), Labelled(images[:0], labels[:0])
     order = rng.permutation(seed, 0, n, rng.STREAM_HOLDOUT)
-    count = int(share * n)
-    return np.sort(order[count:]), np.sort(order[:count])
+    mine, held = np.sort(order[:count]), np.sort(order[count:])
+    return Labelled(images[mine], labels[mine]), Labelled(images[held], labels[held])
 
 
 def accuracy_limit(bundle: Bundle, kind: str, given: float | None) -> float:
@@ -67,12 +78,18 @@ def accuracy_limit(bundle: Bundle, kind: str, given: float | None) -> float:
     return limit
 
 
-def sample_scalars(bundle: Bundle, limit: float) -> dict[str, float]:
-    """The scalars by which a request of samples stops at test-like accuracy, where the plan has a stop.
+def aims(bundle: Bundle, kind: str, options: Options) -> dict[str, float]:
+    """Check what a new request asks of its outcome; the scalars by which its plan aims at that.
 
-    A stop that measures at a scalar's limit gets `limit`; one that never measures does so after each step.
+    A request of samples is to end at test-like accuracy, not far below: where the plan has a stop whose limit
+    is a scalar, that gets the request's limit, and one that would never measure does so each time. Raises
+    ClueError for options that make no sense.
     """
+    check_holdout(options.holdout, kind)
+    limit = accuracy_limit(bundle, kind, options.accuracy_at_most)
     found: dict[str, float] = {}
+    if kind == "class":
+        return found
     for stop in _stops(bundle.plan):
         if isinstance(stop.accuracy_at_most, str):
             found[stop.accuracy_at_most] = limit
@@ -97,12 +114,12 @@ class Checks:
     """What a request's new weights are held to.
 
     `accuracy_at_most` in percent; `forgotten`: the classes that are or are being forgotten; `held_out`:
-    samples that the plan did not have, None without.
+    samples that the plan did not have.
     """
 
     accuracy_at_most: float
     forgotten: frozenset[int]
-    held_out: Labelled | None = None
+    held_out: Labelled
 
 
 def verify(
@@ -177,8 +194,8 @@ def _accuracies(runner: Runner, before: Mapping[str, Array], given: Labelled) ->
     return 100.0 * right[0] / len(given.labels), 100.0 * right[1] / len(given.labels)
 
 
-def _held_out(runner: Runner, before: Mapping[str, Array], held: Labelled | None) -> dict[str, Any] | None:
-    if held is None or not len(held.labels):
+def _held_out(runner: Runner, before: Mapping[str, Array], held: Labelled) -> dict[str, Any] | None:
+    if not len(held.labels):
         return None
     old, new = _accuracies(runner, before, held)
     return {"samples": len(held.labels), "accuracy_before": old, "accuracy_after": new}

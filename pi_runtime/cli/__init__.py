@@ -8,7 +8,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi_runtime.cli import add, check, forget, log, predict, receipts, requests, rollback, samples, seal, verify
+from pi_runtime.cli import (
+    add,
+    cancel,
+    check,
+    forget,
+    log,
+    predict,
+    receipts,
+    requests,
+    resume,
+    retry,
+    rollback,
+    samples,
+    seal,
+    verify,
+)
+from pi_runtime.cli import run as run_queue
 from pi_runtime.errors import ClueError
 
 # A command is a module: ABOUT, EXAMPLE, IMAGES (whether it takes images after the bundle), arguments(parser)
@@ -18,6 +34,10 @@ COMMANDS = {
     "samples": samples,
     "forget": forget,
     "requests": requests,
+    "run": run_queue,
+    "cancel": cancel,
+    "resume": resume,
+    "retry": retry,
     "rollback": rollback,
     "seal": seal,
     "predict": predict,
@@ -36,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code.
 
     0: done. 1: the request failed its checks, or a golden check failed. 2: an error, told in one line.
-    130: cancelled.
+    3: paused. 130: cancelled.
     """
     options = _parser().parse_args(arguments)
     try:

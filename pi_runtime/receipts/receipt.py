@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from pi_runtime.bundle import Bundle
 from pi_runtime.receipts import canonical
@@ -32,21 +31,25 @@ _CHECKED = ("accuracy_at_most", "held_out", "guard", "collapse")
 _COST = ("wall_s", "cpu_s", "peak_mem_bytes", "energy_j", "energy_source", "energy_scope", "energy_kind")
 
 
-@dataclass(frozen=True)
-class Requested:
-    """The request that a receipt is about; `label` is None for one of a set of samples."""
+class Requested(Protocol):
+    """What a receipt says of a request; a row of the store has it. `label` is None for a set of samples."""
 
-    id: int
-    kind: str
-    label: int | None
-    samples: int
-    seed: int
+    @property
+    def id(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def label(self) -> int | None: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
 
-    def to_json(self, classes: Sequence[str]) -> dict[str, Any]:
-        """As the receipt has it."""
-        named = None if self.label is None else {"index": self.label, "name": classes[self.label]}
-        about = {"id": self.id, "kind": self.kind, "class": named}
-        return {**about, "samples": self.samples, "seed": self.seed}
+
+def _request(request: Requested, classes: Sequence[str]) -> dict[str, Any]:
+    named = None if request.label is None else {"index": request.label, "name": classes[request.label]}
+    about = {"id": request.id, "kind": request.kind, "class": named}
+    return {**about, "samples": request.samples, "seed": request.seed}
 
 
 def sha256(receipt: str) -> str:
@@ -78,7 +81,7 @@ def forget(
         bundle,
         created,
         {
-            "request": request.to_json(bundle.classes),
+            "request": _request(request, bundle.classes),
             "method": {"name": bundle.method, "batch": bundle.batch, "scalars": dict(scalars)},
             "weights": {"before": before, "after": after},
             "evidence": {name: evidence[name] for name in _EVIDENCE}
@@ -123,7 +126,7 @@ def seal(
 ) -> Make:
     """The receipt of a sealing: the SHA-256 of the weights that serve, what was erased, what could not be."""
     body = {
-        "request": request.to_json(bundle.classes),
+        "request": _request(request, bundle.classes),
         "weights": {"before": serving, "after": serving},
         "erased": sorted(erased),
         "not_erased": _pairs(not_erased),

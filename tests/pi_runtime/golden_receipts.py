@@ -66,8 +66,8 @@ CREATED = "2026-01-02T03:04:05+00:00"
 def chain() -> list[str]:
     """A receipt of each kind, in a chain."""
     signer = Signer.of(KEY)
-    request = receipt.Requested(1, "class", 1, 300, 2**53 - 1)
-    some = receipt.Requested(2, "samples", None, 12, 0)
+    request = SimpleNamespace(id=1, kind="class", label=1, samples=300, seed=2**53 - 1)
+    some = SimpleNamespace(id=2, kind="samples", label=None, samples=12, seed=0)
     scalars = {"lr": 1e-7, "tau": 0.003, "epochs": 2.0, "large": 1e21}
     left = [
         ("weights.safetensors", "the bundle is only read"),
