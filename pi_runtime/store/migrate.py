@@ -12,6 +12,7 @@ from pi_runtime.store.keys import Keys
 from pi_runtime.store.samples import Samples
 
 USER_VERSION = 2
+WAIT_S = 10.0  # for an older runtime that works on the store
 _TABLES = ("bundle", "samples", "requests", "request_samples", "generations", "records")
 
 
@@ -29,7 +30,7 @@ def prepare(database: Database, samples: Samples, keyring: Keys) -> None:
         with database.transaction():
             _create(database)
     if version == 1:
-        with database.exclusive(10.0, lambda: None):
+        with database.exclusive(WAIT_S, lambda: None):
             if _version(database) == 1:  # another process may have done it meanwhile
                 _from_1(database, samples, keyring)
 

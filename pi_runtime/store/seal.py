@@ -127,8 +127,8 @@ class Sealing:
     ) -> tuple[tuple[str, str], ...]:
         """Do every step, `tell` is given each in words; returns what was not erased.
 
-        `issue` is called in the last transaction with what was erased and what was not. Raises ClueError when a
-        step fails (disk full, another process reads the database); then it can be carried on.
+        `issue` is called in the last transaction with what was erased and what was not. Raises ClueError when
+        a step fails (disk full, another process reads the database); then it can be carried on.
         """
         tell("erasing samples and keys")
         self._erase_rows(request_id)

@@ -1,13 +1,15 @@
-"""What the tests of the store share: short ways to requests that are done, and a search for bytes on the disk."""
+"""What the tests of the store share: short ways to requests that are done, a search for bytes on the disk."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import toy
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from pi_runtime import weights
 from pi_runtime.engine import Array
@@ -47,6 +49,23 @@ def forget(store: Store, label: int = 0) -> int:
     request_id = queue(store, label)
     done(store, request_id)
     return request_id
+
+
+def retrain(root: Path, seed: int) -> Path:
+    """Give a toy bundle other weights, random ones; returns its folder."""
+    path = root / "weights.safetensors"
+    arrays = load_file(path)
+    params = np.random.default_rng(seed).standard_normal(len(arrays["params"]), np.float32)
+    save_file({**arrays, "params": params}, path)
+
+    def list_again(manifest: dict[str, Any]) -> None:
+        facts = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+        manifest["weights"] |= facts
+        for entry in manifest["files"]:
+            if entry["file"] == "weights.safetensors":
+                entry |= facts
+
+    return toy.edit(root, list_again)
 
 
 def found_in(folder: Path, needles: Iterable[bytes]) -> list[tuple[str, bytes]]:

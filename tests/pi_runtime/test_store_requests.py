@@ -259,7 +259,9 @@ def test_a_clock_that_goes_backwards(
     own_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Clock:
-        times: Iterator[datetime] = (datetime(2026, 1, 1, tzinfo=UTC) - timedelta(days=n) for n in range(10**6))
+        times: Iterator[datetime] = (
+            datetime(2026, 1, 1, tzinfo=UTC) - timedelta(days=n) for n in range(10**6)
+        )
 
         @staticmethod
         def now(zone: Any) -> datetime:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import toy
-from safetensors.numpy import load_file, save_file
-from store_parts import add, done, forget, queue
+from safetensors.numpy import load_file
+from store_parts import add, done, forget, queue, retrain
 from test_store_seal import Issuer
 
 from pi_runtime import Bundle, ClueError, Runtime
@@ -30,20 +30,8 @@ def store(own_bundle: Path, tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def updated(own_bundle: Path) -> Bundle:
     """The same bundle with newly trained weights, under its own root."""
-    root = own_bundle.with_name("new.clue")
-    toy.build(root)
-    path = root / "weights.safetensors"
-    arrays = load_file(path)
-    save_file({**arrays, "params": arrays["params"] * np.float32(1.5)}, path)
-
-    def list_again(manifest: dict[str, Any]) -> None:
-        facts = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
-        manifest["weights"] |= facts
-        for entry in manifest["files"]:
-            if entry["file"] == "weights.safetensors":
-                entry |= facts
-
-    return Bundle.open(toy.edit(root, list_again))
+    root = shutil.copytree(own_bundle, own_bundle.with_name("new.clue"))
+    return Bundle.open(retrain(root, 1))
 
 
 def reopen(store: Store, bundle: Bundle, policy: str = "refuse") -> Store:
@@ -69,7 +57,9 @@ def test_what_was_forgotten_is_refused_by_name(store: Store, updated: Bundle, ow
     forget(store, 1)
     forget(store, 0)
     done(store, queue(store, None, [9, 10]))
-    with pytest.raises(ClueError, match=r"bring back what was forgotten \(dog, cat, 2 samples\): give --policy"):
+    with pytest.raises(
+        ClueError, match=r"bring back what was forgotten \(dog, cat, 2 samples\): give --policy"
+    ):
         reopen(store, updated)
     old = Store(store.folder, Bundle.open(own_bundle))
     assert (old.forgotten(), old.serving().id) == ([1, 0], 4)
@@ -126,7 +116,9 @@ def test_pending_with_sealed_samples_takes_those_of_the_class_that_are_there(
 ) -> None:
     forget(store)
     store.seal(1)
-    with pytest.raises(ClueError, match=r"cat \(request 1\) cannot be forgotten again, its samples are erased"):
+    with pytest.raises(
+        ClueError, match=r"cat \(request 1\) cannot be forgotten again, its samples are erased"
+    ):
         reopen(store, updated, "pending")
     old = Store(store.folder, Bundle.open(own_bundle))
     ids = add(old, 3, 0, seed=4)
