@@ -297,7 +297,9 @@ class _Request:
 
     def _receipt(self, after: str, record: Mapping[str, Any]) -> Make | None:
         issuer = self.store.issuer
-        return issuer and issuer.forget(
+        if issuer is None:
+            return None
+        return issuer.forget(
             self.request,
             scalars=self.request.scalars,
             before=self.served.sha256,

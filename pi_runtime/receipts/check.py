@@ -83,9 +83,10 @@ def _read(content: bytes) -> dict[str, Any]:
     if isinstance(version, int) and version > receipt.SCHEMA:
         raise _Wrong(f"it was made by a newer runtime (receipt version {version}): update this one")
     facts = [found.get(name) for name in ("signature", "alg", "key")] if isinstance(found, dict) else []
-    if facts and all(isinstance(fact, str) for fact in facts):
+    texts = [fact for fact in facts if isinstance(fact, str)]
+    if len(texts) == 3:
         unsigned = {name: value for name, value in found.items() if name != "signature"}
-        if not is_signed(canonical.encode(unsigned), *facts):
+        if not is_signed(canonical.encode(unsigned), *texts):
             raise _Wrong("it was changed after it was signed: the signature is not right for the key in it")
     _check_schema(found)
     return dict(found)

@@ -88,14 +88,14 @@ def test_the_comparison_leaves_forgotten_classes_aside() -> None:
 # --- the signal
 
 
-def ruined(runtime: Runtime, label: int) -> tuple[dict[str, Any], str]:
-    """The evidence and the refusal of a request whose plan ended with one class for everything."""
+def ruined(runtime: Runtime, label: int, winner: int) -> tuple[dict[str, Any], str]:
+    """The evidence and the refusal of a request whose plan ended with one class, `winner`, for everything."""
     old = weights.read(runtime.serving.path, runtime.serving.sha256, runtime.bundle)
     images = toy.images(20, label)
     job = Job(images, np.full(20, label), 5, runtime.bundle.scalars)
     runner = Runner(runtime.bundle, runtime.engine, old, job, Meter(runtime.engine, toy.BATCH))
     # The last values are the biases of the classes.
-    runner.values.current("params")[-1] = 1e4
+    runner.values.current("params")[winner - toy.K] = 1e4
     evidence: dict[str, Any] = {}
     nothing = verify.Labelled(images[:0], job.labels[:0])
     checks = verify.Checks(50, frozenset([label, *runtime.store.forgotten()]), nothing)
@@ -106,12 +106,14 @@ def ruined(runtime: Runtime, label: int) -> tuple[dict[str, Any], str]:
 
 def test_a_model_that_answers_one_class_to_everything_is_refused(own_bundle: Path, tmp_path: Path) -> None:
     bundle = with_checks(
-        own_bundle, collapse={"probes": 100, "kept_at_least": 40, "largest_share_at_most": 98}
+        own_bundle, collapse={"probes": 100, "kept_at_least": 51, "largest_share_at_most": 98}
     )
     with opened(bundle, tmp_path / "store") as runtime:
-        evidence, reason = ruined(runtime, 1)
+        # Two classes are left: what both answers to everything keep is 100 % together.
+        both = [ruined(runtime, 1, winner) for winner in (0, 2)]
+        evidence, reason = min(both, key=lambda each: each[0]["collapse"]["kept"])
         found = evidence["collapse"]
-        assert found["kept"] < 40
+        assert found["kept"] <= 50
         assert found["largest_share_before"] < 98
         assert found["largest_share_after"] == 100
         assert (
@@ -121,7 +123,7 @@ def test_a_model_that_answers_one_class_to_everything_is_refused(own_bundle: Pat
         assert evidence["forget_accuracy_after"] == 0  # which looks perfect
         result = runtime.forget("cat", seed=5)
         assert (result.status, result.reason) == ("done", None)
-        assert result.evidence["collapse"]["kept"] >= 40
+        assert result.evidence["collapse"]["kept"] >= 51
         assert result.evidence["guard"] is None
 
 
@@ -166,7 +168,7 @@ def test_guard_images_of_the_other_classes_decide_in_place_of_the_signal(
         assert guard["accuracy_before"] == 100.0
         assert guard["drop_at_most"] == 20
         assert result.evidence["collapse"] is None
-        evidence, reason = ruined(runtime, 2)
+        evidence, reason = ruined(runtime, 2, 0)
         assert evidence["guard"] == {
             "images": 4, "accuracy_before": 100, "accuracy_after": 0, "drop_at_most": 20,
         }  # fmt: skip  # neither the class itself nor the forgotten cats
