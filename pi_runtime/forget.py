@@ -155,12 +155,17 @@ class _Request:
             raise
 
     def _give_up(self, error: BaseException) -> None:
-        """Remove the new weights and note the error, unless it came so late that they serve already."""
+        """Note the error and remove the new weights, unless it came so late that they serve already.
+
+        In this order: where the flush of the swap failed its transaction may still be on the disk, and then the
+        weights serve after the next open. Once another transaction went through it is not.
+        """
         if self.store.serving().request_id == self.id:
             return
-        self.store.generation_path(self.id).unlink(missing_ok=True)
+        path = self.store.generation_path(self.id)
         status = "cancelled" if isinstance(error, KeyboardInterrupt) else "failed"
         self._end(status, str(error) or type(error).__name__)
+        path.unlink(missing_ok=True)
 
     def _new_weights(self, begun: State | None) -> str:
         """Run, verify and write the new weights; returns their SHA-256."""
