@@ -97,8 +97,22 @@ class Random:
 
 
 @dataclass(frozen=True)
+class Collapse:
+    """The retain-free signal: of `probes` images, `kept_at_least` percent must keep their class, and not more
+    than `largest_share_at_most` percent may fall on one and the same."""
+
+    probes: int
+    kept_at_least: float
+    largest_share_at_most: float
+
+
+@dataclass(frozen=True)
 class Bundle:
-    """What the manifest says; `input_shape` is (C, H, W), `color` "RGB" or "L"."""
+    """What the manifest says; `input_shape` is (C, H, W), `color` "RGB" or "L".
+
+    The last four are None in a bundle without them: the limit for requests of samples, the file of the guard
+    images, by how many points the accuracy on these may fall, the signal that stands in for them.
+    """
 
     root: Path
     name: str
@@ -118,6 +132,10 @@ class Bundle:
     plan: plan.Plan
     files: Mapping[str, FileEntry]
     notices: tuple[str, ...]
+    sample_accuracy_at_most: float | None = None
+    guard: str | None = None
+    guard_drop_at_most: float | None = None
+    collapse: Collapse | None = None
 
     @staticmethod
     def open(path: Path | str, verify: bool = True) -> Bundle:
@@ -182,6 +200,11 @@ class Bundle:
                 raise ClueError(f"scalar {name} is {value}: it must be finite in float32")
             merged[name] = float(value)
         return merged
+
+
+def erased_mark(weights: Path) -> Path:
+    """The empty file that stands in place of the bundle's weights once sealing has erased them."""
+    return weights.with_name(weights.name + ".erased")
 
 
 def _refuse_constant(text: str) -> NoReturn:
@@ -259,6 +282,7 @@ def _random(name: str, raw: Mapping[str, Any]) -> Random:
 
 def _build(root: Path, raw: Mapping[str, Any], digest: str) -> Bundle:
     method, (channels, height, width) = raw["method"], raw["input"]["shape"]
+    verify = method["verify"]
     return Bundle(
         root=root,
         name=raw["name"],
@@ -270,7 +294,7 @@ def _build(root: Path, raw: Mapping[str, Any], digest: str) -> Bundle:
         batch=method["batch"],
         tuned_batch=method["tuned_batch"],
         scalars={name: float(value) for name, value in method["scalars"].items()},
-        forget_accuracy_at_most=float(method["verify"]["forget_accuracy_at_most"]),
+        forget_accuracy_at_most=float(verify["forget_accuracy_at_most"]),
         weights=FileEntry(**raw["weights"]),
         values={
             name: Value(name, value["role"], tuple(value["shape"]), value["init"], value["storage"])
@@ -281,12 +305,18 @@ def _build(root: Path, raw: Mapping[str, Any], digest: str) -> Bundle:
         plan=plan.parse(raw["plan"]),
         files={entry["file"]: FileEntry(**entry) for entry in raw["files"]},
         notices=tuple(raw["notices"]),
+        sample_accuracy_at_most=verify.get("sample_accuracy_at_most"),
+        guard=raw["guard"]["file"] if "guard" in raw else None,
+        guard_drop_at_most=verify.get("guard_drop_at_most"),
+        collapse=Collapse(**verify["collapse"]) if "collapse" in verify else None,
     )
 
 
 def _check_files(bundle: Bundle, verify: bool) -> None:
     for entry in bundle.files.values():
         path = bundle.file(entry.file)
+        if entry.file == bundle.weights.file and not path.exists() and erased_mark(path).exists():
+            continue
         if not path.is_file():
             raise ClueError(f"bundle {bundle.root}: {entry.file} is missing; copy the bundle again")
         size = path.stat().st_size

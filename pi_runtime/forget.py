@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pi_runtime import checkpoint, files, guards, weights
+from pi_runtime import checkpoint, files, guards, verify, weights
 from pi_runtime.budget import Budget, Joules, check_energy
 from pi_runtime.bundle import Bundle
 from pi_runtime.checkpoint import Identity, State
@@ -25,8 +25,8 @@ from pi_runtime.estimate import planned_peak
 from pi_runtime.options import MAX_CELSIUS, Options
 from pi_runtime.power import AUTOMATIC, Choice, open_source
 from pi_runtime.power.ledger import Ledger
-from pi_runtime.request import Begun, Cancelled, Job, Paused, Progress, Refused, Runner, check_state
-from pi_runtime.store import Request, Store
+from pi_runtime.request import Begun, Cancelled, Job, Paused, Progress, Refused, Runner
+from pi_runtime.store import Make, Request, Store
 
 # JSON numbers beyond 2^53 are not exact in every reader, and the seed is on record as one.
 SEED_LIMIT = 1 << 53
@@ -99,6 +99,7 @@ def carry_out(
         options = Options.of(request.options)
         served = store.serving()
         path = store.checkpoint_path(request_id)
+        planned = verify.planned(request.samples, options.holdout)
         here = Identity(
             request_id,
             request.seed,
@@ -108,7 +109,7 @@ def carry_out(
             engine.version,
             engine.threads,
         )
-        found = checkpoint.read(path, bundle, request.samples) if request.status == "paused" else None
+        found = checkpoint.read(path, bundle, planned) if request.status == "paused" else None
         if found is not None:
             checkpoint.check(found[1], here)
         ledger = Ledger(open_source(control.power), store.folder, request_id)
@@ -164,12 +165,17 @@ class _Request:
             raise
 
     def _give_up(self, error: BaseException) -> None:
-        """Remove the new weights and note the error, unless it came so late that they serve already."""
+        """Note the error and remove the new weights, unless it came so late that they serve already.
+
+        In this order: where the flush of the swap failed its transaction may still be on the disk, and then the
+        weights serve after the next open. Once another transaction went through it is not.
+        """
         if self.store.serving().request_id == self.id:
             return
-        self.store.generation_path(self.id).unlink(missing_ok=True)
+        path = self.store.generation_path(self.id)
         status = "cancelled" if isinstance(error, KeyboardInterrupt) else "failed"
         self._end(status, str(error) or type(error).__name__)
+        path.unlink(missing_ok=True)
 
     def _new_weights(self, begun: State | None) -> str:
         """Run, verify and write the new weights; returns their SHA-256."""
@@ -180,9 +186,10 @@ class _Request:
         old = weights.read(self.served.path, self.served.sha256, self.bundle)
         images, labels = self.store.images(self.id), self.store.labels(self.id)
         self.meter.loaded(time.perf_counter() - start)
+        samples, held_out = verify.split(images, labels, self.options.holdout, self.request.seed)
         job = Job(
-            images,
-            labels,
+            samples.images,
+            samples.labels,
             self.request.seed,
             self.request.scalars,
             progress=self.control.progress,
@@ -199,7 +206,7 @@ class _Request:
                 self.evidence |= self.before
             runner.run()
             self.store.set_status(self.id, "verifying")
-            self._verify(old, runner)
+            self._verify(old, runner, held_out)
         finally:
             self._note()
         self._check()
@@ -231,17 +238,14 @@ class _Request:
         self.runner = Runner(self.bundle, self.engine, old, job, self.meter, so_far)
         return self.runner
 
-    def _verify(self, old: Mapping[str, Any], runner: Runner) -> None:
+    def _verify(self, old: Mapping[str, Any], runner: Runner, held_out: verify.Labelled) -> None:
         """Raise Refused unless the new weights may serve."""
-        limit = self.options.accuracy_at_most
-        if limit is None:
-            limit = self.bundle.forget_accuracy_at_most
+        request = self.request
+        limit = verify.accuracy_limit(self.bundle, request.kind, self.options.accuracy_at_most)
+        own = [] if request.label is None else [request.label]
+        checks = verify.Checks(limit, frozenset([*own, *self.store.forgotten()]), held_out)
         with self.meter.measure("verify"):
-            check_state(old, runner.values.state())
-            after = runner.accuracy("predict")
-        self.evidence["forget_accuracy_after"] = after
-        if after > limit:
-            raise Refused(f"the forget accuracy is {after:.1f} %, it had to come down to {limit:.1f} %")
+            verify.verify(self.bundle, runner, old, checks, self.evidence)
 
     # --- between operations
 
@@ -296,7 +300,8 @@ class _Request:
 
     def _end(self, status: str, reason: str | None, new_sha256: str | None = None) -> RequestResult:
         records = self.meter.records(self.id, self.served.sha256, status)
-        self.store.finish(self.id, status, reason, self.evidence, records, new_sha256)
+        receipt = None if new_sha256 is None else self._receipt(new_sha256, records[-1])
+        self.store.finish(self.id, status, reason, self.evidence, records, new_sha256, receipt)
         try:
             lines = "\n".join(json.dumps(record) for record in records)
             files.append_line(self.store.folder / "cost.jsonl", lines)
@@ -304,6 +309,20 @@ class _Request:
             # The store has the records too: no reason to take back what was done.
             reason = f"{reason}; {error}" if reason else str(error)
         return self._result(status, reason, tuple(records))
+
+    def _receipt(self, after: str, record: Mapping[str, Any]) -> Make | None:
+        issuer = self.store.issuer
+        if issuer is None:
+            return None
+        return issuer.forget(
+            self.request,
+            scalars=self.request.scalars,
+            before=self.served.sha256,
+            after=after,
+            generation=self.served.path.name,
+            evidence=self.evidence,
+            record=record,
+        )
 
     def _result(
         self, status: str, reason: str | None, records: tuple[Mapping[str, Any], ...]

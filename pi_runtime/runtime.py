@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi_runtime import engines, golden, queue
+from pi_runtime import verify as _verify
+from pi_runtime.answers import Answer, answers, check_choice
 from pi_runtime.budget import Joules, check_energy
 from pi_runtime.bundle import Bundle
 from pi_runtime.engine import Engine
@@ -22,6 +24,7 @@ from pi_runtime.forget import Control, RequestResult, carry_out, check_seed
 from pi_runtime.golden import GoldenResult
 from pi_runtime.options import Options
 from pi_runtime.power import Choice, measures
+from pi_runtime.receipts.issuer import Issuer
 from pi_runtime.request import Progress
 from pi_runtime.serving import Server
 from pi_runtime.store import BusyError, Generation, Store
@@ -51,23 +54,32 @@ class Runtime:
         threads: int | None = None,
         verify: bool = True,
         engine: str | None = None,
+        policy: str = "refuse",
     ) -> Runtime:
         """Open a bundle folder and its store, which is created when it is not there.
 
         `threads` inside an operator: all usable processors when None. `verify` checks every file's SHA-256.
         `engine`: onnx or litert; when None the first of these that the bundle has programs for and that is
-        installed. Raises ClueError for a damaged or newer bundle, a store of another bundle, an engine that
-        the bundle or this computer lacks.
+        installed. `policy`: refuse, serve or pending, when the bundle is a new one whose weights bring back
+        what was forgotten. Raises ClueError for a damaged or newer bundle, a store of another bundle, an
+        engine that the bundle or this computer lacks.
         """
-        return Runtime.for_bundle(Bundle.open(bundle, verify), store, threads=threads, engine=engine)
+        opened = Bundle.open(bundle, verify)
+        return Runtime.for_bundle(opened, store, threads=threads, engine=engine, policy=policy)
 
     @staticmethod
     def for_bundle(
-        bundle: Bundle, store: Path | str, *, threads: int | None = None, engine: str | None = None
+        bundle: Bundle,
+        store: Path | str,
+        *,
+        threads: int | None = None,
+        engine: str | None = None,
+        policy: str = "refuse",
     ) -> Runtime:
         """`open` for a bundle that is open already."""
         chosen = engines.choose(bundle, engine, threads)
-        return Runtime(bundle, Store(Path(store), bundle), chosen)
+        folder = Path(store)
+        return Runtime(bundle, Store(folder, bundle, policy, Issuer(folder, bundle)), chosen)
 
     def close(self) -> None:
         """Close the store."""
@@ -110,7 +122,8 @@ class Runtime:
         """
         if (label is None) == (samples is None):
             raise ClueError("a request names a class or sample ids: give one of them")
-        merged, checked = self.bundle.merged_scalars(scalars), check_seed(seed)
+        aims = _verify.aims(self.bundle, "class" if samples is None else "samples", options)
+        merged, checked = self.bundle.merged_scalars({**aims, **(scalars or {})}), check_seed(seed)
         check_energy(options, self.joules or (lambda: 0.0 if measures(self.power) else None))
         if label is None:
             return self.store.create_request(
@@ -250,6 +263,17 @@ class Runtime:
         """
         self._check_images(images)
         return self._server.logits(images, self.store.serving())
+
+    def classify(self, images: NDArray[np.uint8], forgotten: str = "tell") -> list[Answer]:
+        """The class of each image, uint8 [N, H, W, C], by the weights that serve at this moment.
+
+        `forgotten` is what happens where the best class was forgotten: "tell" answers it with forgotten=True,
+        "hide" answers the best other class, "reject" answers none. Raises ClueError for another choice, and
+        as `predict` does.
+        """
+        gone = set(self.store.forgotten())
+        check_choice(forgotten, self.bundle.classes, gone)
+        return answers(self.predict(images), self.bundle.classes, gone, forgotten)
 
     @property
     def forgotten(self) -> list[str]:

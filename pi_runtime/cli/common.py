@@ -55,7 +55,9 @@ def open_runtime(options: argparse.Namespace, path: Path | None) -> Runtime:
     bundle = Bundle.open(path or default_bundle())
     store = options.store or _default_store(bundle)
     power = power_choice(options)
-    runtime = Runtime.for_bundle(bundle, store, threads=options.threads, engine=options.engine)
+    runtime = Runtime.for_bundle(
+        bundle, store, threads=options.threads, engine=options.engine, policy=options.policy
+    )
     runtime.power = power
     return runtime
 
@@ -92,6 +94,12 @@ def told(status: str, reason: str | None, evidence: Mapping[str, Any]) -> list[s
     if "forget_accuracy_after" in evidence:
         before, after = evidence["forget_accuracy_before"], evidence["forget_accuracy_after"]
         lines.append(f"forget accuracy: {before:.1f} % before, {after:.1f} % after")
+    for name, about in (("held_out", "held-out samples"), ("guard", "the other classes")):
+        if found := evidence.get(name):
+            before, after = found["accuracy_before"], found["accuracy_after"]
+            lines.append(f"accuracy on {about}: {before:.1f} % before, {after:.1f} % after")
+    if found := evidence.get("collapse"):
+        lines.append(f"{found['kept']:.1f} % of {found['probes']} made-up images keep their class")
     if "epochs_run" in evidence:
         early = ", stopped early" if evidence["stopped_early"] else ""
         size = f"{evidence['samples']} samples, {evidence['epochs_run']} epochs{early}"

@@ -30,6 +30,7 @@ _LIMITS = {
     "--checkpoint-steps": (int, "N", "a checkpoint each N steps, besides those after each epoch"),
     "--stop-accuracy": (float, "P", "end the epochs once the forget accuracy is down to P percent"),
     "--stop-joules": (float, "J", "end the epochs once this much energy was used (where it is measured)"),
+    "--holdout": (float, "SHARE", "keep this share of the samples (to 0.5) from the method, for checks only"),
 }
 
 
