@@ -97,8 +97,22 @@ class Random:
 
 
 @dataclass(frozen=True)
+class Collapse:
+    """The retain-free signal: of `probes` images, `kept_at_least` percent must keep their class, and not more
+    than `largest_share_at_most` percent may fall on one and the same."""
+
+    probes: int
+    kept_at_least: float
+    largest_share_at_most: float
+
+
+@dataclass(frozen=True)
 class Bundle:
-    """What the manifest says; `input_shape` is (C, H, W), `color` "RGB" or "L"."""
+    """What the manifest says; `input_shape` is (C, H, W), `color` "RGB" or "L".
+
+    The last four are None in a bundle without them: the limit for requests of samples, the file of the guard
+    images, by how many points the accuracy on these may fall, the signal that stands in for them.
+    """
 
     root: Path
     name: str
@@ -118,6 +132,10 @@ class Bundle:
     plan: plan.Plan
     files: Mapping[str, FileEntry]
     notices: tuple[str, ...]
+    sample_accuracy_at_most: float | None = None
+    guard: str | None = None
+    guard_drop_at_most: float | None = None
+    collapse: Collapse | None = None
 
     @staticmethod
     def open(path: Path | str, verify: bool = True) -> Bundle:
@@ -264,6 +282,7 @@ def _random(name: str, raw: Mapping[str, Any]) -> Random:
 
 def _build(root: Path, raw: Mapping[str, Any], digest: str) -> Bundle:
     method, (channels, height, width) = raw["method"], raw["input"]["shape"]
+    verify = method["verify"]
     return Bundle(
         root=root,
         name=raw["name"],
@@ -275,7 +294,7 @@ def _build(root: Path, raw: Mapping[str, Any], digest: str) -> Bundle:
         batch=method["batch"],
         tuned_batch=method["tuned_batch"],
         scalars={name: float(value) for name, value in method["scalars"].items()},
-        forget_accuracy_at_most=float(method["verify"]["forget_accuracy_at_most"]),
+        forget_accuracy_at_most=float(verify["forget_accuracy_at_most"]),
         weights=FileEntry(**raw["weights"]),
         values={
             name: Value(name, value["role"], tuple(value["shape"]), value["init"], value["storage"])
@@ -286,6 +305,10 @@ def _build(root: Path, raw: Mapping[str, Any], digest: str) -> Bundle:
         plan=plan.parse(raw["plan"]),
         files={entry["file"]: FileEntry(**entry) for entry in raw["files"]},
         notices=tuple(raw["notices"]),
+        sample_accuracy_at_most=verify.get("sample_accuracy_at_most"),
+        guard=raw["guard"]["file"] if "guard" in raw else None,
+        guard_drop_at_most=verify.get("guard_drop_at_most"),
+        collapse=Collapse(**verify["collapse"]) if "collapse" in verify else None,
     )
 
 

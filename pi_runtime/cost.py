@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 
 from pi_runtime import device
+from pi_runtime.bundle import Program
 from pi_runtime.engine import Engine
+from pi_runtime.power import Choice, estimate, open_source
+from pi_runtime.power.ledger import Ledger
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass
@@ -32,10 +35,25 @@ class _Account:
     thermal_start: float | None = None
     thermal_end: float | None = None
     throttled: bool | None = None
+    frequency_start: float | None = None
+    frequency_end: float | None = None
+    told: int = 0  # steps that the trace has been told of
 
     def enter(self) -> None:
         if not self.wall_s:
-            self.thermal_start = device.temperature()
+            self.thermal_start, self.frequency_start = device.temperature(), device.frequency()
+
+    def seen(self, peak: int) -> dict[str, Any]:
+        """What the trace tells of a span that ends."""
+        new = self.steps[self.told :]
+        self.told = len(self.steps)
+        return {
+            "steps": len(new),
+            "step_ms": round(1000 * float(np.median(new)), 3) if new else None,
+            "peak_mem_bytes": peak,
+            "temperature": self.thermal_end,
+            "frequency_mhz": self.frequency_end,
+        }
 
     def state(self) -> dict[str, Any]:
         """Every sum as JSON; step times to the microsecond."""
@@ -48,7 +66,7 @@ class _Account:
 
     def leave(self, peak: int) -> None:
         self.peak = max(self.peak, peak)
-        self.thermal_end = device.temperature()
+        self.thermal_end, self.frequency_end = device.temperature(), device.frequency()
         now = device.throttled()
         self.throttled = now if self.throttled is None else self.throttled or bool(now)
 
@@ -57,11 +75,13 @@ class Meter:
     """Adds up the cost of one request.
 
     `measure(phase)` is used around each operation. The peak memory is read and reset whenever the phase
-    changes, so that each phase has its own; the request's is the largest of all.
+    changes, so that each phase has its own; the request's is the largest of all. `ledger` has the energy
+    (none is measured without it); `close` ends its sampling.
     """
 
-    def __init__(self, engine: Engine, batch: int) -> None:
+    def __init__(self, engine: Engine, batch: int, ledger: Ledger | None = None) -> None:
         self._engine = engine
+        self._ledger = ledger or Ledger(open_source(Choice("off")))
         self._memory = device.PeakMemory()
         self._phases: dict[str, _Account] = {}
         self._request = _Account(batch)
@@ -74,6 +94,19 @@ class Meter:
     def steps(self) -> int:
         """How many programs were run."""
         return len(self._request.steps)
+
+    @property
+    def joules(self) -> float | None:
+        """The energy of the request so far; None where it is not known."""
+        return self._ledger.joules()
+
+    def worked(self, program: Program, times: int = 1) -> None:
+        """Tell that a program ran in the phase that is open, for an estimate of the energy."""
+        self._ledger.add(self._open, times * estimate.of(program))
+
+    def close(self) -> None:
+        """End the sampling of power. May be called again."""
+        self._ledger.close()
 
     @contextmanager
     def measure(self, phase: str, batch: int | None = None, step: bool = False) -> Iterator[None]:
@@ -104,7 +137,8 @@ class Meter:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Count the block as time for saving the new weights."""
+        """Count the block as time for saving the new weights; it is part of no phase."""
+        self._change("")
         start = time.perf_counter()
         try:
             yield
@@ -113,8 +147,12 @@ class Meter:
 
     def _change(self, phase: str) -> None:
         peak = self._memory.read()
+        seen: dict[str, Any] = {}
         if self._open:
-            self._phases[self._open].leave(peak)
+            account = self._phases[self._open]
+            account.leave(peak)
+            seen = account.seen(peak)
+        self._ledger.enter(phase, **seen)
         self._request.peak = max(self._request.peak, peak)
         self._memory.reset()
         self._open = phase
@@ -129,6 +167,7 @@ class Meter:
         """
         self._change("")
         self._close_request()
+        self._ledger.close()
         common = {"request_id": request_id, "model_sha256": model_sha256, "status": status}
         entered = {phase: account for phase, account in self._phases.items() if account.wall_s}
         accounts = {**entered, "request": self._request}
@@ -142,13 +181,15 @@ class Meter:
         self._request.leave(self._memory.read())
 
     def state(self) -> dict[str, Any]:
-        """The sums so far as JSON, for a checkpoint: {"request": sums, "phases": {phase: sums}}."""
+        """The sums so far as JSON, for a checkpoint: {"request": sums, "phases": {phase: sums}, ...}."""
         open_phase = self._open
         self._change("")
         self._close_request()
         phases = {phase: account.state() for phase, account in self._phases.items()}
+        energy = self._ledger.state()
         self._open = open_phase
-        return {"request": self._request.state(), "phases": phases}
+        self._ledger.enter(open_phase)
+        return {"request": self._request.state(), "phases": phases, "energy": energy}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on with the sums of `state`; call it before anything is measured.
@@ -158,6 +199,7 @@ class Meter:
         self._request = _Account.restored(state["request"])
         self._phases = {phase: _Account.restored(sums) for phase, sums in state["phases"].items()}
         self._earlier = (self._request.wall_s, self._request.cpu_s)
+        self._ledger.restore(state["energy"])
 
     def _record(self, phase: str, account: _Account, common: Mapping[str, Any]) -> dict[str, Any]:
         engine = self._engine
@@ -184,17 +226,12 @@ class Meter:
             "save_s": round(account.save_s, 6),
             "peak_mem_bytes": account.peak,
             "peak_mem_source": self._memory.source,
-            # Nothing here measures energy: not measured is null, never 0.
-            "energy_j": None,
-            "energy_source": None,
-            "energy_scope": None,
-            "energy_kind": None,
-            "idle_w": None,
+            **self._ledger.record(phase),
             "thermal_start": account.thermal_start,
             "thermal_end": account.thermal_end,
             "throttled": account.throttled,
+            "frequency_start": account.frequency_start,
+            "frequency_end": account.frequency_end,
             "plugged": device.plugged(),
-            "sampler_hz": None,
-            "sampler_cpu_s": None,
             "status": common["status"],
         }

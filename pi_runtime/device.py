@@ -6,9 +6,13 @@ import functools
 import os
 import platform
 import resource
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-_THROTTLED_NOW = 0b1110  # frequency capped, throttled, soft temperature limit (bits of the Pi's firmware)
+from pi_runtime.power import PowerError, vcgencmd
+
+Answer = TypeVar("Answer")
 
 
 def _read(path: Path) -> str | None:
@@ -44,7 +48,7 @@ def temperature() -> float | None:
         text = _read(zone / "temp")
         if text is not None and text.lstrip("-").isdecimal():
             return int(text) / 1000
-    return None
+    return _firmware(vcgencmd.temperature, "measure_temp")
 
 
 def throttled() -> bool | None:
@@ -52,8 +56,47 @@ def throttled() -> bool | None:
     for path in Path("/sys/devices/platform").glob("soc*/*firmware/get_throttled"):
         text = _read(path)
         if text:
-            return bool(int(text, 16) & _THROTTLED_NOW)
-    return None
+            try:
+                return bool(int(text, 16) & vcgencmd.HELD_DOWN)
+            except ValueError:
+                break
+    bits = _firmware(vcgencmd.throttled, "get_throttled")
+    return None if bits is None else bool(bits & vcgencmd.HELD_DOWN)
+
+
+def frequency() -> float | None:
+    """The clock of the fastest processor at this moment, in MHz."""
+    texts = [
+        _read(path) for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
+    ]
+    kilohertz = [int(text) for text in texts if text and text.isdecimal()]
+    if kilohertz:
+        return max(kilohertz) / 1000
+    hertz = _firmware(vcgencmd.clock, "measure_clock", "arm")
+    return None if hertz is None else round(hertz / 1e6, 3)
+
+
+_unanswered: set[str] = set()
+
+
+def _firmware(read: Callable[[str], Answer], *words: str) -> Answer | None:
+    """What the firmware answers, where the kernel has no file; a question that failed is not put again."""
+    if words[0] in _unanswered:
+        return None
+    try:
+        return read(vcgencmd.ask(*words))
+    except PowerError:
+        _unanswered.add(words[0])
+        return None
+
+
+def processor_times() -> tuple[float, float] | None:
+    """(in use, all): the time of all processors so far, in the kernel's ticks."""
+    words = (_read(Path("/proc/stat")) or "").partition("\n")[0].split()
+    if len(words) < 6 or words[0] != "cpu" or not all(word.isdecimal() for word in words[1:]):
+        return None
+    ticks = [int(word) for word in words[1:9]]  # guest time is part of user time
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
 def plugged() -> bool | None:

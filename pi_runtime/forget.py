@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pi_runtime import checkpoint, files, guards, weights
-from pi_runtime.budget import Budget, Joules, check_energy, not_measured
+from pi_runtime import checkpoint, files, guards, verify, weights
+from pi_runtime.budget import Budget, Joules, check_energy
 from pi_runtime.bundle import Bundle
 from pi_runtime.checkpoint import Identity, State
 from pi_runtime.cost import Meter
@@ -23,8 +23,10 @@ from pi_runtime.engine import Engine
 from pi_runtime.errors import ClueError
 from pi_runtime.estimate import planned_peak
 from pi_runtime.options import MAX_CELSIUS, Options
-from pi_runtime.request import Begun, Cancelled, Job, Paused, Progress, Refused, Runner, check_state
-from pi_runtime.store import Request, Store
+from pi_runtime.power import AUTOMATIC, Choice, open_source
+from pi_runtime.power.ledger import Ledger
+from pi_runtime.request import Begun, Cancelled, Job, Paused, Progress, Refused, Runner
+from pi_runtime.store import Make, Request, Store
 
 # JSON numbers beyond 2^53 are not exact in every reader, and the seed is on record as one.
 SEED_LIMIT = 1 << 53
@@ -55,15 +57,17 @@ class RequestResult:
 class Control:
     """How a run is watched and ended from outside, all asked between operations.
 
-    `cancel` ends the request as cancelled, `stop` pauses it as stopped; `joules` is the energy that the
-    device has used, `celsius` its temperature (None: the device's own sensor).
+    `cancel` ends the request as cancelled, `stop` pauses it as stopped; `power` is where the energy comes
+    from, `joules` what the device has used (None: by `power`), `celsius` its temperature (None: the device's
+    own sensor).
     """
 
     progress: Callable[[Progress], None] | None = None
     cancel: Callable[[], bool] | None = None
     stop: Callable[[], bool] | None = None
-    joules: Joules = not_measured
+    joules: Joules | None = None
     celsius: Callable[[], float | None] | None = None
+    power: Choice = AUTOMATIC
 
 
 def check_seed(seed: int | None) -> int:
@@ -93,9 +97,9 @@ def carry_out(
                 f"clue-pi retry {request_id} makes a new one like it"
             )
         options = Options.of(request.options)
-        check_energy(options, control.joules)
         served = store.serving()
         path = store.checkpoint_path(request_id)
+        planned = verify.planned(request.samples, options.holdout)
         here = Identity(
             request_id,
             request.seed,
@@ -105,12 +109,17 @@ def carry_out(
             engine.version,
             engine.threads,
         )
-        found = checkpoint.read(path, bundle, request.samples) if request.status == "paused" else None
+        found = checkpoint.read(path, bundle, planned) if request.status == "paused" else None
         if found is not None:
             checkpoint.check(found[1], here)
-        store.begin(request_id, served.id)
-        begun = None if found is None else found[0]
-        return _Request(bundle, engine, store, request, options, control, here).carry_out(begun)
+        ledger = Ledger(open_source(control.power), store.folder, request_id)
+        try:
+            check_energy(options, control.joules or ledger.here)
+            store.begin(request_id, served.id)
+            begun = None if found is None else found[0]
+            return _Request(bundle, engine, store, request, options, control, here, ledger).carry_out(begun)
+        finally:
+            ledger.close()
 
 
 class _Request:
@@ -123,16 +132,18 @@ class _Request:
         options: Options,
         control: Control,
         identity: Identity,
+        ledger: Ledger,
     ) -> None:
         self.bundle, self.engine, self.store = bundle, engine, store
         self.request, self.options, self.control, self.identity = request, options, control, identity
         self.id = request.id
-        self.meter = Meter(engine, bundle.batch)
+        self.meter, self.ledger = Meter(engine, bundle.batch, ledger), ledger
         self.served = store.serving()
         self.before: dict[str, Any] = {}
         self.evidence: dict[str, Any] = {"samples": request.samples, "steps": 0}
         self.runner: Runner | None = None
-        self.budget = Budget(options, control.joules)
+        self.joules = control.joules or ledger.here
+        self.budget = Budget(options, self.joules)
         limit = MAX_CELSIUS if options.max_celsius is None else options.max_celsius
         self.thermal = guards.Thermal(limit, control.celsius)
         self.ask_next = time.monotonic()
@@ -175,9 +186,10 @@ class _Request:
         old = weights.read(self.served.path, self.served.sha256, self.bundle)
         images, labels = self.store.images(self.id), self.store.labels(self.id)
         self.meter.loaded(time.perf_counter() - start)
+        samples, held_out = verify.split(images, labels, self.options.holdout, self.request.seed)
         job = Job(
-            images,
-            labels,
+            samples.images,
+            samples.labels,
             self.request.seed,
             self.request.scalars,
             progress=self.control.progress,
@@ -194,7 +206,7 @@ class _Request:
                 self.evidence |= self.before
             runner.run()
             self.store.set_status(self.id, "verifying")
-            self._verify(old, runner)
+            self._verify(old, runner, held_out)
         finally:
             self._note()
         self._check()
@@ -209,7 +221,7 @@ class _Request:
             try:
                 self.meter.restore(begun.cost)
             except (TypeError, KeyError):
-                self.meter = Meter(self.engine, self.bundle.batch)
+                self.meter = Meter(self.engine, self.bundle.batch, self.ledger)
                 return None
             self.evidence = {**self.request.evidence, **self.evidence}
         return begun
@@ -219,24 +231,21 @@ class _Request:
             self.runner = Runner(self.bundle, self.engine, old, job, self.meter)
             return self.runner
         evidence = dict(begun.evidence)
-        self.budget = Budget(self.options, self.control.joules, earlier=evidence.pop("joules"))
+        self.budget = Budget(self.options, self.joules, earlier=evidence.pop("joules"))
         self.before = {"forget_accuracy_before": evidence.pop("forget_accuracy_before")}
         self.evidence |= self.before
         so_far = Begun(begun.cursor, begun.values, evidence)
         self.runner = Runner(self.bundle, self.engine, old, job, self.meter, so_far)
         return self.runner
 
-    def _verify(self, old: Mapping[str, Any], runner: Runner) -> None:
+    def _verify(self, old: Mapping[str, Any], runner: Runner, held_out: verify.Labelled) -> None:
         """Raise Refused unless the new weights may serve."""
-        limit = self.options.accuracy_at_most
-        if limit is None:
-            limit = self.bundle.forget_accuracy_at_most
+        request = self.request
+        limit = verify.accuracy_limit(self.bundle, request.kind, self.options.accuracy_at_most)
+        own = [] if request.label is None else [request.label]
+        checks = verify.Checks(limit, frozenset([*own, *self.store.forgotten()]), held_out)
         with self.meter.measure("verify"):
-            check_state(old, runner.values.state())
-            after = runner.accuracy("predict")
-        self.evidence["forget_accuracy_after"] = after
-        if after > limit:
-            raise Refused(f"the forget accuracy is {after:.1f} %, it had to come down to {limit:.1f} %")
+            verify.verify(self.bundle, runner, old, checks, self.evidence)
 
     # --- between operations
 
@@ -291,7 +300,8 @@ class _Request:
 
     def _end(self, status: str, reason: str | None, new_sha256: str | None = None) -> RequestResult:
         records = self.meter.records(self.id, self.served.sha256, status)
-        self.store.finish(self.id, status, reason, self.evidence, records, new_sha256)
+        receipt = None if new_sha256 is None else self._receipt(new_sha256, records[-1])
+        self.store.finish(self.id, status, reason, self.evidence, records, new_sha256, receipt)
         try:
             lines = "\n".join(json.dumps(record) for record in records)
             files.append_line(self.store.folder / "cost.jsonl", lines)
@@ -299,6 +309,20 @@ class _Request:
             # The store has the records too: no reason to take back what was done.
             reason = f"{reason}; {error}" if reason else str(error)
         return self._result(status, reason, tuple(records))
+
+    def _receipt(self, after: str, record: Mapping[str, Any]) -> Make | None:
+        issuer = self.store.issuer
+        if issuer is None:
+            return None
+        return issuer.forget(
+            self.request,
+            scalars=self.request.scalars,
+            before=self.served.sha256,
+            after=after,
+            generation=self.served.path.name,
+            evidence=self.evidence,
+            record=record,
+        )
 
     def _result(
         self, status: str, reason: str | None, records: tuple[Mapping[str, Any], ...]

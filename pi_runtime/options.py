@@ -24,7 +24,8 @@ class Options:
     it pauses. `max_celsius`: above it the request pauses. `checkpoint_steps`: a checkpoint each so many runs
     of programs, besides those after each epoch. `stop_accuracy`, `stop_joules`: at the end of an epoch the
     plan's epochs are over when the forget accuracy is at most the one or the energy so far at least the
-    other. `brought_back` marks a request that the store made because a new bundle has the class again.
+    other. `holdout`: the share of a class's samples that the plan does not get, only the checks.
+    `brought_back` marks a request that the store made because a new bundle has the class again.
     """
 
     accuracy_at_most: float | None = None
@@ -35,6 +36,7 @@ class Options:
     stop_accuracy: float | None = None
     stop_joules: float | None = None
     brought_back: bool | None = None
+    holdout: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("accuracy_at_most", "stop_accuracy"):

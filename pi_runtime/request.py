@@ -172,7 +172,7 @@ class Runner:
         with self.meter.measure(place.phase, batch, step=isinstance(operation, plans.Run)):
             match operation:
                 case plans.Run():
-                    metrics = self._run(operation)
+                    metrics = self.run_once(operation)
                 case plans.Reset():
                     for name in operation.node.values:
                         self.values.reset(name, place.epoch, place.repeat)
@@ -190,16 +190,31 @@ class Runner:
         n = len(self.job.images)
         count = n if most is None else min(most, n)
         positions = np.arange(count) * n // count
+        logits = self.logits(self.job.images, positions, program=program)
+        correct = np.argmax(logits, axis=1) == self.job.labels[positions]
+        return 100.0 * int(np.count_nonzero(correct)) / count
+
+    def logits(
+        self,
+        images: NDArray[np.uint8],
+        positions: NDArray[np.int64],
+        state: Mapping[str, Array] | None = None,
+        program: str = "predict",
+    ) -> Array:
+        """Logits [M, K] of images (uint8 [N, H, W, C]) at M positions, by the current weights or by a state.
+
+        Raises Refused when they are not finite.
+        """
         if program not in self._classifiers:
             classifier = Classifier(self.bundle.programs[program], self._sessions[program])
             self._classifiers[program] = classifier
-        logits = self._classifiers[program].logits(
-            self.values.current, self.job.images, positions, self.job.check
-        )
+        values = self.values.current if state is None else state.__getitem__
+        logits = self._classifiers[program].logits(values, images, positions, self.job.check)
+        ran = self.bundle.programs[program]
+        self.meter.worked(ran, -(-len(positions) // ran.batch))
         if not np.isfinite(logits).all():
             raise Refused(f"the logits of {program} are not finite")
-        correct = np.argmax(logits, axis=1) == self.job.labels[positions]
-        return 100.0 * int(np.count_nonzero(correct)) / count
+        return logits
 
     def _low_enough(self, stop: plans.Stop) -> bool:
         accuracy = self.accuracy(stop.node.program, stop.node.samples)
@@ -208,12 +223,14 @@ class Runner:
         )
         return accuracy <= plans.resolve(stop.node.accuracy_at_most, self.job.scalars)
 
-    def _run(self, operation: plans.Run) -> dict[str, float]:
+    def run_once(self, operation: plans.Run) -> dict[str, float]:
+        """Make the inputs of one run, run it, take over its outputs; returns the metrics."""
         node, place = operation.node, operation.place
         program = self.bundle.programs[node.program]
         inputs = {port.name: self._input(port, node, place) for port in program.inputs}
         outputs = {port.name: self._output(port, node, place) for port in program.outputs}
         self._sessions[node.program].run(inputs, outputs)
+        self.meter.worked(program)
         metrics = {}
         for port in program.outputs:
             name = node.bind.get(port.name, port.binds)
@@ -304,14 +321,3 @@ def programs(plan: plans.Plan) -> list[tuple[str, str]]:
 
     visit(plan, "")
     return [*found, ("verify", "predict")]
-
-
-def check_state(before: Mapping[str, Array], after: Mapping[str, Array]) -> None:
-    """Raise Refused unless every array is finite and at least one differs."""
-    changed = False
-    for key, array in after.items():
-        if not np.isfinite(array).all():
-            raise Refused(f"the new {key} are not finite")
-        changed = changed or not np.array_equal(before[key], array)
-    if not changed:
-        raise Refused("the weights did not change")

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi_runtime import engines, golden, queue
-from pi_runtime.budget import Joules, check_energy, not_measured
+from pi_runtime import verify as _verify
+from pi_runtime.answers import Answer, answers, check_choice
+from pi_runtime.budget import Joules, check_energy
 from pi_runtime.bundle import Bundle
 from pi_runtime.engine import Engine
 from pi_runtime.errors import ClueError
@@ -21,6 +23,8 @@ from pi_runtime.estimate import estimate
 from pi_runtime.forget import Control, RequestResult, carry_out, check_seed
 from pi_runtime.golden import GoldenResult
 from pi_runtime.options import Options
+from pi_runtime.power import Choice, measures
+from pi_runtime.receipts.issuer import Issuer
 from pi_runtime.request import Progress
 from pi_runtime.serving import Server
 from pi_runtime.store import BusyError, Generation, Store
@@ -36,8 +40,9 @@ class Runtime:
 
     def __init__(self, bundle: Bundle, store: Store, engine: Engine) -> None:
         self.bundle, self.store, self.engine = bundle, store, engine
-        # Joules that the device has used, and its temperature; None: its own sensor.
-        self.joules: Joules = not_measured
+        self.power = Choice()  # where the energy of requests comes from; may be replaced
+        # Joules that the device has used, and its temperature; None: by `power`, its own sensor.
+        self.joules: Joules | None = None
         self.celsius: Callable[[], float | None] | None = None
         self._server = Server(bundle, engine)
 
@@ -73,7 +78,8 @@ class Runtime:
     ) -> Runtime:
         """`open` for a bundle that is open already."""
         chosen = engines.choose(bundle, engine, threads)
-        return Runtime(bundle, Store(Path(store), bundle, policy), chosen)
+        folder = Path(store)
+        return Runtime(bundle, Store(folder, bundle, policy, Issuer(folder, bundle)), chosen)
 
     def close(self) -> None:
         """Close the store."""
@@ -116,8 +122,9 @@ class Runtime:
         """
         if (label is None) == (samples is None):
             raise ClueError("a request names a class or sample ids: give one of them")
-        merged, checked = self.bundle.merged_scalars(scalars), check_seed(seed)
-        check_energy(options, self.joules)
+        aims = _verify.aims(self.bundle, "class" if samples is None else "samples", options)
+        merged, checked = self.bundle.merged_scalars({**aims, **(scalars or {})}), check_seed(seed)
+        check_energy(options, self.joules or (lambda: 0.0 if measures(self.power) else None))
         if label is None:
             return self.store.create_request(
                 "samples", None, checked, merged, list(samples or ()), options.as_dict()
@@ -145,7 +152,7 @@ class Runtime:
         pauses it. Raises ClueError when it cannot run or something breaks; in every case but status done the
         old weights go on serving.
         """
-        control = Control(progress, cancel, stop, self.joules, self.celsius)
+        control = Control(progress, cancel, stop, self.joules, self.celsius, self.power)
         return carry_out(self.bundle, self.engine, self.store, request_id, control)
 
     def forget(
@@ -168,6 +175,7 @@ class Runtime:
         if verify_at_most is not None:
             options = dataclasses.replace(options, accuracy_at_most=verify_at_most)
         with self.store.exclusive():
+            measures(self.power)  # a meter that was named and is missing leaves no request behind
             request_id = self.submit(label, samples=samples, seed=seed, scalars=scalars, options=options)
             return self.run(request_id, progress=progress, cancel=cancel, stop=stop)
 
@@ -255,6 +263,17 @@ class Runtime:
         """
         self._check_images(images)
         return self._server.logits(images, self.store.serving())
+
+    def classify(self, images: NDArray[np.uint8], forgotten: str = "tell") -> list[Answer]:
+        """The class of each image, uint8 [N, H, W, C], by the weights that serve at this moment.
+
+        `forgotten` is what happens where the best class was forgotten: "tell" answers it with forgotten=True,
+        "hide" answers the best other class, "reject" answers none. Raises ClueError for another choice, and
+        as `predict` does.
+        """
+        gone = set(self.store.forgotten())
+        check_choice(forgotten, self.bundle.classes, gone)
+        return answers(self.predict(images), self.bundle.classes, gone, forgotten)
 
     @property
     def forgotten(self) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pi_runtime.bundle import Bundle
 from pi_runtime.errors import ClueError
+from pi_runtime.power import CHOICES, Choice
 from pi_runtime.runtime import Runtime
 
 READ_AT_ONCE = 256  # image files decoded before they are stored or classified
@@ -24,7 +25,8 @@ def is_bundle(path: Path) -> bool:
     return (path / "manifest.json").is_file()
 
 
-def _default_bundle() -> Path:
+def default_bundle() -> Path:
+    """The bundle that is meant where none is named. Raises ClueError."""
     named = os.environ.get("CLUE_BUNDLE")
     if named:
         return Path(named)
@@ -38,7 +40,7 @@ def _default_bundle() -> Path:
 
 def bundle_and_images(paths: list[Path]) -> tuple[Path, list[Path]]:
     if not is_bundle(paths[0]):
-        return _default_bundle(), paths
+        return default_bundle(), paths
     if len(paths) == 1:
         raise ClueError(f"no images given, only the bundle {paths[0]}")
     return paths[0], paths[1:]
@@ -50,11 +52,36 @@ def _default_store(bundle: Bundle) -> Path:
 
 
 def open_runtime(options: argparse.Namespace, path: Path | None) -> Runtime:
-    bundle = Bundle.open(path or _default_bundle())
+    bundle = Bundle.open(path or default_bundle())
     store = options.store or _default_store(bundle)
-    return Runtime.for_bundle(
+    power = power_choice(options)
+    runtime = Runtime.for_bundle(
         bundle, store, threads=options.threads, engine=options.engine, policy=options.policy
     )
+    runtime.power = power
+    return runtime
+
+
+def power_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of commands that measure energy (docs/cost.md)."""
+    parser.add_argument(
+        "--power", default="auto", metavar="SOURCE", help=f"energy by {', '.join(CHOICES)} (default: auto)"
+    )
+    parser.add_argument(
+        "--power-command",
+        metavar="CMD",
+        help="a program that prints watts, a number a line, as long as it runs",
+    )
+    parser.add_argument(
+        "--power-hz", type=float, metavar="HZ", help="samples a second (default: the source's)"
+    )
+
+
+def power_choice(options: argparse.Namespace) -> Choice:
+    """Where the energy of a command comes from. Raises ClueError."""
+    if not hasattr(options, "power"):
+        return Choice()
+    return Choice(options.power, options.power_command, options.power_hz)
 
 
 def show(options: argparse.Namespace, result: object, lines: Sequence[str]) -> None:
@@ -67,6 +94,12 @@ def told(status: str, reason: str | None, evidence: Mapping[str, Any]) -> list[s
     if "forget_accuracy_after" in evidence:
         before, after = evidence["forget_accuracy_before"], evidence["forget_accuracy_after"]
         lines.append(f"forget accuracy: {before:.1f} % before, {after:.1f} % after")
+    for name, about in (("held_out", "held-out samples"), ("guard", "the other classes")):
+        if found := evidence.get(name):
+            before, after = found["accuracy_before"], found["accuracy_after"]
+            lines.append(f"accuracy on {about}: {before:.1f} % before, {after:.1f} % after")
+    if found := evidence.get("collapse"):
+        lines.append(f"{found['kept']:.1f} % of {found['probes']} made-up images keep their class")
     if "epochs_run" in evidence:
         early = ", stopped early" if evidence["stopped_early"] else ""
         size = f"{evidence['samples']} samples, {evidence['epochs_run']} epochs{early}"

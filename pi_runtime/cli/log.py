@@ -37,7 +37,9 @@ def run(options: argparse.Namespace) -> int:
 def _cost_line(record: dict[str, Any]) -> str:
     p50 = record["step_ms"]["p50"]
     step = "" if p50 is None else f", {p50:.0f} ms a step"
+    joules, kind = record["energy_j"], record["energy_kind"]
+    energy = "" if joules is None else f", {joules:.1f} J {kind}"
     return (
         f"  {record['phase']}: {record['wall_s']:.1f} s, {record['steps']} steps{step}, "
-        f"{record['peak_mem_bytes'] / 2**20:.0f} MiB"
+        f"{record['peak_mem_bytes'] / 2**20:.0f} MiB{energy}"
     )

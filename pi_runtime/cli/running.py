@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from pi_runtime.cli.common import open_runtime, show, told
+from pi_runtime.cli.common import open_runtime, power_arguments, show, told
 from pi_runtime.errors import ClueError
 from pi_runtime.forget import RequestResult
 from pi_runtime.guards import set_priority
@@ -30,6 +30,7 @@ _LIMITS = {
     "--checkpoint-steps": (int, "N", "a checkpoint each N steps, besides those after each epoch"),
     "--stop-accuracy": (float, "P", "end the epochs once the forget accuracy is down to P percent"),
     "--stop-joules": (float, "J", "end the epochs once this much energy was used (where it is measured)"),
+    "--holdout": (float, "SHARE", "keep this share of the samples (to 0.5) from the method, for checks only"),
 }
 
 
@@ -52,6 +53,7 @@ def priority_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nice", type=int, metavar="N", help="priority: 19 gives way to everything else")
     parser.add_argument("--cpus", metavar="LIST", help="run on these processors only, such as 0-2")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+    power_arguments(parser)
 
 
 def request_argument(parser: argparse.ArgumentParser) -> None:

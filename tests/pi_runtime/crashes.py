@@ -160,7 +160,7 @@ def points(calls: list[Call], store: Path, ops: str = ALL) -> dict[str, list[int
 # Keys of a record that are times, temperatures or sizes of this very run.
 _MEASURED = (
     "wall_s", "cpu_s", "step_ms", "load_s", "save_s", "peak_mem_bytes", "thermal_start", "thermal_end",
-    "throttled", "energy_j", "sampler_cpu_s", "device",
+    "throttled", "frequency_start", "frequency_end", "energy_j", "energy_note", "sampler_cpu_s", "device",
 )  # fmt: skip
 
 
@@ -183,7 +183,7 @@ def end_state(bundle: Bundle, store: Path) -> dict[str, Any]:
         ]
         files = sorted(str(path.relative_to(store)) for path in store.rglob("*") if path.is_file())
         generations = [(one.id, one.request_id, one.parent, one.sha256) for one in opened.generations()]
-    kept = [file for file in files if not file.startswith(("store.db", "cost.jsonl", "lock"))]
+    kept = [file for file in files if not file.startswith(("store.db", "cost.jsonl", "power.jsonl", "lock"))]
     return {
         "weights": serving.sha256, "requests": rows, "records": records, "generations": generations,
         "files": kept,

@@ -1,0 +1,147 @@
+"""How long one run of each program takes on this device, and how much energy where it is measured.
+
+A run is what a request does in a step: the making of its inputs (pixels, crops, random numbers) and the
+program. What a request takes in all is these times the runs that its plan has (docs/cost.md).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pi_runtime import device, weights
+from pi_runtime import plan as plans
+from pi_runtime.bundle import Bundle
+from pi_runtime.cost import Meter
+from pi_runtime.engine import Engine
+from pi_runtime.errors import ClueError
+from pi_runtime.power import Opened
+from pi_runtime.power.sampler import Sampler
+from pi_runtime.request import Job, Runner
+
+WARM_UP = 2
+FEWEST_RUNS = 5
+BUSY = 0.1
+PREDICT = "predict"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One program: `p50_s` and `p95_s` over `runs` runs of `batch` samples; `joules` is the mean of a run.
+
+    `cpu_p50_s` is the processor time of a run, all threads: with one thread it is what `p50_s` would be if
+    nothing else ran. `busy` is the share of all processors that other programs used meanwhile (None where the
+    kernel does not tell): above BUSY the times are longer than the device's own. `joules`,
+    `energy_source` and `energy_kind` are None where no source measured it.
+    """
+
+    program: str
+    batch: int
+    runs: int
+    p50_s: float
+    p95_s: float
+    cpu_p50_s: float
+    busy: float | None
+    joules: float | None
+    energy_source: str | None
+    energy_kind: str | None
+
+
+def bench(
+    bundle: Bundle,
+    engine: Engine,
+    *,
+    seconds: float = 2.0,
+    opened: Opened | None = None,
+    tell: Callable[[str], None] = lambda program: None,
+) -> list[Timing]:
+    """Time every program that a request runs, each for `seconds` and at least FEWEST_RUNS times.
+
+    The bundle's own weights and drawn pixels are used; nothing is stored. Raises ClueError for a time out of
+    range or a program that fails.
+    """
+    if not 0 < seconds <= 600:
+        raise ClueError(f"each program is timed for 0 to 600 s, not {seconds:g} s")
+    served = weights.read(bundle.file(bundle.weights.file), bundle.weights.sha256, bundle)
+    channels, height, width = bundle.input_shape
+    n = max(2 * bundle.batch, 256)
+    shape = (n, height, width, channels)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    labels = (np.arange(n) % len(bundle.classes)).astype(np.int64)
+    job = Job(images, labels, 0, bundle.scalars)
+    runner = Runner(bundle, engine, served, job, Meter(engine, bundle.batch))
+    first: dict[str, plans.Run] = {}
+    for operation in plans.operations(bundle.plan, n, bundle.scalars, 0):
+        if isinstance(operation, plans.Run):
+            first.setdefault(operation.node.program, operation)
+    sampler = None
+    if opened is not None and opened.source is not None:
+        sampler = Sampler(opened.source, opened.choice.hz)
+        sampler.start()
+    timings = []
+    try:
+        for name in [*first, PREDICT]:
+            tell(name)
+            batch = bundle.programs[name].batch
+            run = _runs(runner, first[name]) if name in first else _predicts(runner, batch)
+            timings.append(_time(name, batch, run, seconds, sampler))
+    finally:
+        if sampler is not None:
+            sampler.stop()
+    return timings
+
+
+def _runs(runner: Runner, operation: plans.Run) -> Callable[[], object]:
+    return lambda: runner.run_once(operation)
+
+
+def _predicts(runner: Runner, batch: int) -> Callable[[], object]:
+    return lambda: runner.accuracy(PREDICT, batch)
+
+
+def _time(
+    name: str, batch: int, run: Callable[[], object], seconds: float, sampler: Sampler | None
+) -> Timing:
+    for _ in range(WARM_UP):
+        run()
+    taken: list[float] = []
+    cpu: list[float] = []
+    ticks, own = device.processor_times(), time.process_time()
+    start = time.monotonic()
+    while (passed := time.monotonic() - start) < seconds or len(taken) < FEWEST_RUNS:
+        before, used = time.perf_counter(), time.process_time()
+        run()
+        taken.append(time.perf_counter() - before)
+        cpu.append(time.process_time() - used)
+        if passed > 20 * seconds and len(taken) >= 1:
+            break  # a program that is very slow here
+    energy = None if sampler is None else sampler.energy(start, time.monotonic())
+    busy = _others(ticks, device.processor_times(), time.process_time() - own)
+    p50, p95 = np.percentile(taken, (50, 95))
+    known = sampler is not None and energy is not None and energy > 0
+    return Timing(
+        name,
+        batch,
+        len(taken),
+        float(p50),
+        float(p95),
+        float(np.median(cpu)),
+        busy,
+        energy / len(taken) if known and energy is not None else None,
+        sampler.source.name if known and sampler is not None else None,
+        sampler.source.kind if known and sampler is not None else None,
+    )
+
+
+def _others(
+    before: tuple[float, float] | None, after: tuple[float, float] | None, own_s: float
+) -> float | None:
+    """The share of all processors that other programs used between two looks, of which we used `own_s`."""
+    if before is None or after is None or after[1] <= before[1]:
+        return None
+    own = own_s * os.sysconf("SC_CLK_TCK")
+    return round(min(1.0, max(0.0, (after[0] - before[0] - own) / (after[1] - before[1]))), 3)
