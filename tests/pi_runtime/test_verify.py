@@ -13,6 +13,7 @@ import toy
 from safetensors.numpy import save_file
 
 from pi_runtime import Bundle, ClueError, Runtime, probes, verify, weights
+from pi_runtime.cli import main
 from pi_runtime.cost import Meter
 from pi_runtime.options import Options
 from pi_runtime.receipts.check import check, read_folder
@@ -260,7 +261,9 @@ def test_without_a_known_test_accuracy_a_request_of_samples_must_say_one(opened_
 # --- the receipt of it all
 
 
-def test_a_done_request_has_a_receipt_that_holds_and_names_no_sample(runtime: Runtime) -> None:
+def test_a_done_request_has_a_receipt_that_holds_and_names_no_sample(
+    runtime: Runtime, capsys: pytest.CaptureFixture[str]
+) -> None:
     images = toy.images(20, 0)
     runtime.add(images, "cat")
     before = runtime.serving
@@ -288,3 +291,9 @@ def test_a_done_request_has_a_receipt_that_holds_and_names_no_sample(runtime: Ru
     assert (rolled["kind"], rolled["rolled_back"], rolled["classes"]) == ("rollback", [result.id], ["cat"])
     chain = read_folder(folder / "receipts")
     assert check(chain["000002.json"], key=key, chain=chain).problem is None
+    listed = ["receipts", str(runtime.bundle.root), "--store", str(folder), "--threads", "1"]
+    assert main(listed) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("receipt 1, forget, ")
+    assert out[0].endswith(f"request {result.id} made the model forget the class 'cat' with 20 samples")
+    assert out[1].endswith(f"earlier weights serve again; requests without effect now: {result.id}")
