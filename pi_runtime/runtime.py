@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -45,15 +45,17 @@ class Runtime:
         threads: int | None = None,
         verify: bool = True,
         engine: str | None = None,
+        trusted: Sequence[Path] = (),
     ) -> Runtime:
         """Open a bundle folder and its store, which is created when it is not there.
 
         `threads` inside an operator: all usable processors when None. `verify` checks every file's SHA-256.
         `engine`: onnx or litert; when None the first of these that the bundle has programs for and that is
-        installed. Raises ClueError for a damaged or newer bundle, a store of another bundle, an engine that
+        installed. `trusted`: lists of public keys, of each of which one must have signed the bundle (see
+        `pi_runtime.trust`). Raises ClueError for a damaged or newer bundle, a store of another bundle, an engine that
         the bundle or this computer lacks.
         """
-        return Runtime.for_bundle(Bundle.open(bundle, verify), store, threads=threads, engine=engine)
+        return Runtime.for_bundle(Bundle.open(bundle, verify, trusted), store, threads=threads, engine=engine)
 
     @staticmethod
     def for_bundle(

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pi_runtime.cli import add, check, forget, log, predict
-from pi_runtime.errors import ClueError
+from pi_runtime.errors import ClueError, printable
+from pi_runtime.images import MAX_PIXELS
 
 # A command is a module: ABOUT, EXAMPLE, IMAGES (whether it takes images after the bundle), arguments(parser)
 # and run(options) -> exit code. The order is that of the help.
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except ClueError as error:
-        print(f"clue-pi: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"clue-pi: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -63,11 +64,31 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="[BUNDLE] IMAGES",
                 help="image files, folders of them, .npz archives (x or images, and maybe y)",
             )
+            added.add_argument(
+                "--max-pixels",
+                type=int,
+                default=MAX_PIXELS,
+                metavar="N",
+                help=f"refuse images with more pixels unread (default: {MAX_PIXELS:,}, decoding takes 7 bytes each)",
+            )
+            added.add_argument(
+                "--skip-unreadable",
+                action="store_true",
+                help="go on after image files that cannot be read, and name them",
+            )
         else:
             added.add_argument("paths", nargs="?", type=Path, metavar="BUNDLE", help="the bundle's folder")
         added.add_argument("--store", type=Path, metavar="DIR", help="folder of samples, weights and records")
         added.add_argument("--threads", type=int, metavar="N", help="threads (default: all processors)")
         added.add_argument("--engine", metavar="NAME", help="onnx or litert (default: the first that can)")
+        added.add_argument(
+            "--trust",
+            action="append",
+            default=[],
+            type=Path,
+            metavar="FILE",
+            help="refuse bundles that no public key in this file has signed (may be repeated; README)",
+        )
         added.add_argument("--json", action="store_true", help="print the result as JSON")
         module.arguments(added)
         added.set_defaults(command=module.run)

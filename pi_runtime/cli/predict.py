@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pi_runtime import images
-from pi_runtime.cli.common import READ_AT_ONCE, bundle_and_images, open_runtime, show
-from pi_runtime.errors import ClueError
+from pi_runtime.cli.common import Images, bundle_and_images, open_runtime, show
+from pi_runtime.errors import ClueError, printable
 
 ABOUT = "classify images"
 EXAMPLE = "clue-pi predict cifar.clue cat.jpg"
@@ -30,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
         if hidden.all():
             raise ClueError("every class was forgotten: nothing is left to answer with --hide")
         results: list[dict[str, Any]] = []
-        for source in images.batched(images.read(paths, runtime.bundle), READ_AT_ONCE):
+        for source in Images(options, paths, runtime.bundle):
             logits = runtime.predict(source.images).astype(np.float64)
             logits[:, hidden] = -np.inf
             odds = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -46,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
                     }
                 )
     lines = [
-        f"{r['image']}: {r['class']} {r['probability']:.3f}{' forgotten: true' if r['forgotten'] else ''}"
+        f"{printable(r['image'])}: {r['class']} {r['probability']:.3f}{' forgotten: true' if r['forgotten'] else ''}"
         for r in results
     ]
     show(options, results, lines)
