@@ -95,8 +95,8 @@ class Random:
 class Bundle:
     """What the manifest says; `input_shape` is (C, H, W), `color` "RGB" or "L".
 
-    `fit`: how an image of another size becomes one of the model's ("stretch" or "center-crop"). `least_images`:
-    fewer images of a class than this were seen to be too few, 0 where nothing is known.
+    `fit`: how an image of another size becomes one of the model's ("stretch" or "center-crop").
+    `least_images`: fewer images of a class than this were seen to be too few, 0 where nothing is known.
     """
 
     root: Path

@@ -1,4 +1,4 @@
-"""A store is its owner's alone: who it belongs to and who else could read or change it, checked when it is opened."""
+"""A store is its owner's alone: whose it is and who else could read or change it, checked when it is opened."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _OTHERS_READ = 0o055
 def check(folder: Path) -> None:
     """Make sure that a store, where it exists already, is private.
 
-    What others may only read is closed to them. Raises ClueError where something belongs to another user, is a
-    link or no plain file or folder, or where others may write: then what the store holds may not be its
+    What others may only read is closed to them. Raises ClueError where something belongs to another user, is
+    a link or no plain file or folder, or where others may write: then what the store holds may not be its
     owner's any more.
     """
     try:
@@ -46,8 +46,8 @@ def _check(path: Path, status: os.stat_result) -> None:
         raise ClueError(f"{path} in the store is a link or a special file: a store has none, remove it")
     if status.st_uid != os.geteuid():
         raise ClueError(
-            f"{path} belongs to {_user(status.st_uid)}, not to {_user(os.geteuid())} who runs this: run it as "
-            "that user, or give another --store"
+            f"{path} belongs to {_user(status.st_uid)}, not to {_user(os.geteuid())} who runs this: run it "
+            "as that user, or give another --store"
         )
     if mode & _OTHERS_WRITE:
         raise ClueError(

@@ -52,8 +52,8 @@ class Runtime:
         `threads` inside an operator: all usable processors when None. `verify` checks every file's SHA-256.
         `engine`: onnx or litert; when None the first of these that the bundle has programs for and that is
         installed. `trusted`: lists of public keys, of each of which one must have signed the bundle (see
-        `pi_runtime.trust`). Raises ClueError for a damaged or newer bundle, a store of another bundle, an engine that
-        the bundle or this computer lacks.
+        `pi_runtime.trust`). Raises ClueError for a damaged or newer bundle, a store of another bundle, an
+        engine that the bundle or this computer lacks.
         """
         return Runtime.for_bundle(Bundle.open(bundle, verify, trusted), store, threads=threads, engine=engine)
 

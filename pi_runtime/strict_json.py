@@ -1,4 +1,4 @@
-"""JSON from files that may be hostile: one meaning only, no depth, size or number that a reader would choke on."""
+"""JSON from files that may be hostile: one meaning only, and no depth, size or number to choke on."""
 
 from __future__ import annotations
 

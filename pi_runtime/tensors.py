@@ -47,8 +47,8 @@ class Header:
 def read_header(path: Path) -> Header:
     """The checked header of a safetensors file.
 
-    Every array's bytes are its shape's times its type's, lie in the file, and the arrays fill the file without
-    a gap or an overlap. Raises ClueError naming the file.
+    Every array's bytes are its shape's times its type's, lie in the file, and the arrays fill the file
+    without a gap or an overlap. Raises ClueError naming the file.
     """
     try:
         with open_regular(path) as stream:

@@ -1,4 +1,4 @@
-"""Whose bundles are accepted: Ed25519 signatures over manifest.json, by keys that the device's owner lists."""
+"""Whose bundles are accepted: Ed25519 signatures of manifest.json, by keys that the device's owner lists."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.
 
 
 def lists(*folders: Path | None) -> list[Path]:
-    """The lists that hold without being asked for: the system's, and those in the folders, where there are any."""
+    """The lists that hold without being asked for: the system's and those in the folders, where they exist."""
     places = [SYSTEM_LIST, *(folder / LIST for folder in folders if folder is not None)]
     return [place for place in places if os.path.lexists(place)]
 

@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
                 type=int,
                 default=MAX_PIXELS,
                 metavar="N",
-                help=f"refuse images with more pixels unread (default: {MAX_PIXELS:,}, decoding takes 7 bytes each)",
+                help=f"refuse images of more pixels (default: {MAX_PIXELS:,}; decoding takes 7 bytes each)",
             )
             added.add_argument(
                 "--skip-unreadable",

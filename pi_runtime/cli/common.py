@@ -65,7 +65,7 @@ def open_runtime(options: argparse.Namespace, path: Path | None) -> Runtime:
 
 
 class Images:
-    """The images that a command was given, in groups, with its progress and its unreadable files on stderr."""
+    """The images that a command was given, in groups; progress and unreadable files go to standard error."""
 
     def __init__(self, options: argparse.Namespace, paths: Sequence[Path], bundle: Bundle) -> None:
         self.skipped: list[str] = []

@@ -45,7 +45,8 @@ def run(options: argparse.Namespace) -> int:
                     }
                 )
     lines = [
-        f"{printable(r['image'])}: {r['class']} {r['probability']:.3f}{' forgotten: true' if r['forgotten'] else ''}"
+        f"{printable(r['image'])}: {r['class']} {r['probability']:.3f}"
+        f"{' forgotten: true' if r['forgotten'] else ''}"
         for r in results
     ]
     show(options, results, lines)

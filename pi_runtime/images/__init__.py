@@ -1,4 +1,4 @@
-"""Images from files, folders and .npz archives, as uint8 pixels of the model's input size (contract/resize.md)."""
+"""Images from files, folders and .npz archives, as uint8 pixels of the model's size (contract/resize.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an image file to upright 8-bit pixels, by the table in contract/resize.md; hostile files are refused."""
+"""From an image file to upright 8-bit pixels (the table in contract/resize.md); hostile files are refused."""
 
 from __future__ import annotations
 

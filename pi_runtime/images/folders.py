@@ -1,4 +1,4 @@
-"""The image files of a folder, in the order of their paths; what leads out of it or in circles is not followed."""
+"""The image files of a folder, by path; links that lead out of it or in circles are not followed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def find(folder: Path) -> list[Path]:
     """Files with the suffix of an image in the folder and its subfolders.
 
     Hidden files and folders (.name) are left out, and links to folders are not followed. Raises ClueError
-    for a link to a file outside of the folder, a broken link, a folder that cannot be listed or has no images.
+    for a link to a file outside of the folder, a broken link, a folder that cannot be listed or has no
+    images.
     """
     found: list[Path] = []
     inside = folder.resolve()

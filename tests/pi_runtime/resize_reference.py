@@ -1,4 +1,4 @@
-"""contract/resize.md once more, in plain Python, straight from its text: slow, and no line shared with the runtime."""
+"""contract/resize.md once more, in plain Python, straight from its text: slow, no line of the runtime's."""
 
 from __future__ import annotations
 

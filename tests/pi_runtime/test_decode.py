@@ -116,10 +116,9 @@ def test_grey_models_get_the_luma_of_the_contract() -> None:
     assert np.array_equal(pixels(saved(Image.fromarray(grey), "PNG"), "L"), grey[..., :1])
 
 
-@pytest.mark.parametrize("big_endian", [True, False])
-def test_cmyk_is_converted_by_the_formula(big_endian: bool) -> None:
+def test_cmyk_is_converted_by_the_formula() -> None:
     inks = np.random.default_rng(0).integers(0, 256, (50, 60, 4), np.uint8)
-    found = pixels(saved(Image.fromarray(inks, "CMYK"), "TIFF", big_tiff=big_endian)).astype(int)
+    found = pixels(saved(Image.fromarray(inks, "CMYK"), "TIFF")).astype(int)
     light = 255 - inks[..., 3:].astype(int)
     exact = np.floor(inks[..., :3] * light / 255 + 0.5).astype(int)
     assert np.array_equal(found, light - exact)
@@ -152,10 +151,8 @@ def test_a_transparent_16_bit_grey_is_black() -> None:
 def test_of_several_frames_the_first_counts() -> None:
     other = Image.fromarray(255 - NOISE)
     for format_, options in (("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})):
-        content = saved(
-            Image.fromarray(NOISE), format_, save_all=True, append_images=[other, other], **options
-        )
-        assert Image.open(io.BytesIO(content)).n_frames == 3  # type: ignore[attr-defined]
+        content = saved(Image.fromarray(NOISE), format_, save_all=True, append_images=[other], **options)
+        assert Image.open(io.BytesIO(content)).n_frames == 2  # type: ignore[attr-defined]
         assert np.array_equal(pixels(content), NOISE), format_
     gif = saved(Image.new("RGB", (4, 4), (200, 0, 0)), "GIF", save_all=True,
                 append_images=[Image.new("RGB", (4, 4), (0, 200, 0))])  # fmt: skip

@@ -88,7 +88,7 @@ def test_weights_are_shares(n: int, m: int) -> None:
     for first, taps in resize.weights(n, m):
         assert taps.sum() == 65_536
         assert taps.min() >= 0
-        assert 0 <= first
+        assert first >= 0
         assert first + len(taps) <= n
 
 
