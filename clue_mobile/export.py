@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clue_mobile.errors import ClueError
+from clue_mobile.errors import ClueError, unknown
+from pi_runtime.images.resize import FITS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +29,9 @@ class ExportRecipe:
 
     batch: samples in one step on the device. tuned_batch: the batch lr and tau were chosen at (default:
     batch). runtimes: these instead of the target's, or "+NAME" in addition to them.
-    float16_predict: also a `predict_float16`, for the runtimes that can compute in float16.
+    float16_predict: also a `predict_float16`, for the runtimes that can compute in float16. fit: how
+    devices bring images to the model's size, "stretch" or "center-crop" (contract/resize.md). least_images:
+    devices warn when fewer of a class are stored; None: what `methods.amounts` knows of the method, 0: never.
     """
 
     target: str = "pi5"
@@ -40,6 +43,8 @@ class ExportRecipe:
     float16_predict: bool = False
     name: str | None = None
     licence: str = "see the model's own licence"
+    fit: str = "stretch"
+    least_images: int | None = None
 
     def __post_init__(self) -> None:
         if not 2 <= self.batch <= 4096:
@@ -49,6 +54,10 @@ class ExportRecipe:
                 f"--name {self.name!r} must be letters, digits, spaces, dots, plus or minus signs: stores "
                 "are named after it"
             )
+        if self.fit not in FITS:
+            raise unknown("--fit", self.fit, FITS)
+        if self.least_images is not None and self.least_images < 0:
+            raise ClueError(f"--least-images must be at least 0, not {self.least_images}")
         if self.tuned_batch is not None and self.tuned_batch < 1:
             raise ClueError(f"--tuned-batch must be at least 1, not {self.tuned_batch}")
 
@@ -62,13 +71,15 @@ def export(
     replace: bool = False,
     progress: Progress | None = None,
     train: Samples | None = None,
+    sign: Callable[[bytes], bytes] | None = None,
 ) -> Path:
     """Write the bundle `out` (a folder, by custom NAME.clue) and return its path.
 
     Parameters of `module` that do not require a gradient are frozen (`models.train_only` picks by name):
     state without gradient, momentum or mask, and backward passes stop where nothing in front needs them.
     `progress(stage, done, total)` is told of each program. train: the whole training set, for a method whose
-    bundle ships what it found there. Raises ClueError for anything the user can put
+    bundle ships what it found there. sign: makes the publisher's signature of the manifest
+    (`bundle.signature.signer`). Raises ClueError for anything the user can put
     right; nothing is half written.
     """
     import numpy as np
@@ -80,6 +91,7 @@ def export(
     from clue_mobile.bundle import manifest as manifests
     from clue_mobile.bundle.writer import BundleWriter
     from clue_mobile.flat import FlatModel
+    from clue_mobile.methods import amounts
     from exporters import targets
     from exporters.base import Source
 
@@ -153,6 +165,8 @@ def export(
             files=writer.rows,
             extra_versions=extra,
             licence=recipe.licence,
+            fit=recipe.fit,
+            least_images=amounts.least(recipe.method) if recipe.least_images is None else recipe.least_images,
             notes=notes,
         )
-        return writer.commit(manifest)
+        return writer.commit(manifest, sign)

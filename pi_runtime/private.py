@@ -1,4 +1,4 @@
-"""A store is its owner's alone: whose it is and who else could read or change it, checked when it is opened."""
+"""A store is its owner's alone: whose it is, who else could read or change it; checked when it is opened."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.
 
 
 def lists(*folders: Path | None) -> list[Path]:
-    """The lists that hold without being asked for: the system's and those in the folders, where they exist."""
+    """The lists that hold unasked: the system's and those in the folders, where they exist."""
     places = [SYSTEM_LIST, *(folder / LIST for folder in folders if folder is not None)]
     return [place for place in places if os.path.lexists(place)]
 

@@ -118,6 +118,8 @@ def assemble(
     files: Sequence[FileRow],
     extra_versions: Mapping[str, str],
     licence: str,
+    fit: str = "stretch",
+    least_images: int | None = None,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The manifest as JSON-able data, validated. Raises a schema error only for a mistake of ours."""
@@ -139,7 +141,12 @@ def assemble(
             "range": [0, 1],
             "color": "L" if spec.input_shape[0] == 1 else "RGB",
         },
-        "preprocessing": {"mean": list(spec.mean), "std": list(spec.std), "inside_programs": True},
+        "preprocessing": {
+            "mean": list(spec.mean),
+            "std": list(spec.std),
+            "inside_programs": True,
+            "fit": fit,
+        },
         "method": {
             "name": method,
             "needs_retain": False,
@@ -148,6 +155,7 @@ def assemble(
             "hyperparameters": asdict(config),
             "scalars": dict(recipe.scalars),
             "verify": {"forget_accuracy_at_most": float(config.verify_accuracy)},
+            **({"least_images": least_images} if least_images else {}),
         },
         "weights": weights,
         "state": [entry.to_json() for entry in model.entries],

@@ -8,7 +8,19 @@ from typing import NoReturn
 
 import typer
 
-from clue_mobile.cli import check, compare, demo, evaluate, explain, export, forget, models, train, tune
+from clue_mobile.cli import (
+    check,
+    compare,
+    demo,
+    evaluate,
+    explain,
+    export,
+    forget,
+    keygen,
+    models,
+    train,
+    tune,
+)
 from clue_mobile.errors import ClueError
 
 _INTERRUPTED = 130
@@ -25,7 +37,7 @@ app = typer.Typer(
     "then "
     "clue-mobile forget cifar.clue --data images.zip --forget airplane.",
 )
-for module in (export, check, forget, evaluate, explain, compare, tune, models, train, demo):
+for module in (export, check, forget, evaluate, explain, compare, tune, models, train, keygen, demo):
     app.command(name=module.__name__.rpartition(".")[2], help=module.HELP)(module.command)
 
 

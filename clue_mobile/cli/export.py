@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from clue_mobile.bundle.signature import signer
 from clue_mobile.cli.common import (
     JsonOption,
     PresetOption,
@@ -128,6 +129,26 @@ def command(
     std: Annotated[
         str | None, typer.Option(help="Standard deviation per channel.", show_default=False)
     ] = None,
+    fit: Annotated[
+        str,
+        typer.Option(help="How devices bring pictures to the model's size: stretch or center-crop."),
+    ] = "stretch",
+    least_images: Annotated[
+        int | None,
+        typer.Option(
+            help="Devices warn when fewer images of a class are stored; 0: never. [default: what was "
+            "measured for the method, see benchmarks/methods]",
+            show_default=False,
+        ),
+    ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sign the bundle with this private key (clue-mobile keygen), for devices that take no "
+            "other.",
+            show_default=False,
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="The bundle's name. [default: from --out]", show_default=False)
     ] = None,
@@ -160,7 +181,10 @@ def command(
         runtimes=tuple(runtime) if runtime else None,
         float16_predict=float16_predict,
         name=name,
+        fit=fit,
+        least_images=least_images,
     )
+    signed = signer(sign) if sign is not None else None
     train = _training_images(data, spec, validation, as_json) if data is not None else None
     path = out or Path(f"{model.rpartition(':')[2]}.clue")
     with bar("export", as_json) as tell:
@@ -171,6 +195,7 @@ def command(
             recipe,
             replace=force,
             train=train,
+            sign=signed,
             progress=lambda stage, done, total: tell(done, total, stage),
         )
     if chosen and chosen.model != spec.model:

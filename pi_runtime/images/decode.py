@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import warnings
@@ -26,6 +27,12 @@ MOST_PIXELS = 89_478_485  # beyond this Pillow itself begins to refuse
 MAX_FILE_BYTES = 256 << 20
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 _STRIPE = 1 << 20  # pixels converted at a time: besides the decoded image only the result is held whole
+
+
+@functools.cache
+def _silence() -> None:
+    """Pillow tells of damaged metadata on stderr. Not by catch_warnings: images are read in threads."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def check_limit(max_pixels: int) -> int:
@@ -60,10 +67,9 @@ def decode(stream: IO[bytes], name: str, color: str, max_pixels: int = MAX_PIXEL
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():  # of damaged metadata, on standard error
-            warnings.simplefilter("ignore")
-            with Image.open(stream, formats=FORMATS) as image:
-                return from_pillow(image, name, color, max_pixels)
+        _silence()
+        with Image.open(stream, formats=FORMATS) as image:
+            return from_pillow(image, name, color, max_pixels)
     except ClueError:
         raise
     except UnidentifiedImageError as error:

@@ -42,6 +42,15 @@ class Database:
         with self.errors():
             self.connection = sqlite3.connect(database, isolation_level=None, timeout=10)
         try:
+            # A database that somebody else made may hold statements of its own: none of them is carried out.
+            for setting in ("trusted_schema = OFF", "cell_size_check = ON"):
+                self.execute(f"PRAGMA {setting}")
+            for kind, name in self.rows(
+                "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
+            ):
+                raise ClueError(
+                    f"the store {folder} has the {kind} {name}, which no runtime makes: do not use it"
+                )
             for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self.execute(f"PRAGMA {setting}")
             # Deleted rows are overwritten with zeros.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pi_runtime import files
+from pi_runtime import files, private, trust
 from pi_runtime.bundle import Bundle
 from pi_runtime.errors import ClueError
 from pi_runtime.store import migrate
@@ -30,14 +30,19 @@ def _prepare(folder: Path, bundle: Bundle) -> None:
     """Make the folders. Refuses one in the bundle, or that holds other things: a store is private and erasable."""
     if folder.resolve().is_relative_to(bundle.root.resolve()):
         raise ClueError(f"the store {folder} lies in the bundle, which is only read: choose another folder")
-    if folder.is_dir() and not (folder / "store.db").exists() and any(folder.iterdir()):
+    if folder.is_dir() and not (folder / "store.db").exists() and _holds_others(folder):
         raise ClueError(f"{folder} holds other files and is no store: choose an empty or a new folder")
+    private.check(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        for private in (folder, *(folder / name for name in FOLDERS)):
-            private.mkdir(mode=0o700, exist_ok=True)
+        for own in (folder, *(folder / name for name in FOLDERS)):
+            own.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise ClueError(f"cannot use the store {folder}: {error.strerror}") from error
+
+
+def _holds_others(folder: Path) -> bool:
+    return any(path.name != trust.LIST for path in folder.iterdir())
 
 
 class Store:
