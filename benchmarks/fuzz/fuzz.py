@@ -29,6 +29,7 @@ from pi_runtime.errors import ClueError
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "pi_runtime"))
 PACKAGES = ("hypothesis", "numpy", "pillow", "jsonschema")
+CHUNK = 4000  # inputs of one process
 MOST_MEMORY = 3 << 30  # a reader that asks for more has believed a number in a file
 
 
@@ -85,46 +86,65 @@ def _child(name: str, inputs: int, number: int, out: Any) -> None:
         out.send(run(name, inputs, number, Path(folder)))
 
 
+def separately(name: str, inputs: int, number: int) -> dict[str, Any]:
+    """`run` in a process of its own; its death is a failure."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(name, inputs, number, there))
+    process.start()
+    there.close()
+    try:
+        result: dict[str, Any] = here.recv()
+    except EOFError:
+        result = {"inputs": 0, "failures": {f"a process died (seed {number}, {inputs} inputs)": [1, ""]}}
+    process.join()
+    return result
+
+
+def together(before: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """The sums and the largest of two results."""
+    added = {
+        key: before.get(key, 0) + more.get(key, 0) for key in ("inputs", "accepted", "refused", "wall_s")
+    }
+    most = {key: max(before.get(key, 0), more.get(key, 0)) for key in ("slowest_s", "peak_mib")}
+    failures = dict(before.get("failures", {}))
+    for error, (count, shown) in more["failures"].items():
+        failures[error] = [failures.get(error, [0])[0] + count, shown]
+    return {**added, "wall_s": round(added["wall_s"], 1), **most, "failures": failures}
+
+
 def main() -> int:
-    """Run the targets one after the other, write the results; 1 where something but ClueError came out."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--inputs", action="append", required=True, metavar="TARGET=N", help=", ".join(TARGETS)
-    )
+    """Run the targets one after the other, write the results so far; 1 where something else came out."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    names = ", ".join(TARGETS)
+    parser.add_argument("--inputs", action="append", required=True, metavar="TARGET=N", help=names)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    context = multiprocessing.get_context("spawn")
     results: dict[str, Any] = {}
     for text in options.inputs:
         name, _, count = text.partition("=")
-        here, there = context.Pipe(duplex=False)
-        process = context.Process(target=_child, args=(name, int(count), options.seed, there))
-        process.start()
-        there.close()
-        try:
-            results[name] = here.recv()
-        except EOFError:
-            results[name] = {"failures": {f"the process ended with {process.exitcode}": [1, ""]}}
-        process.join()
-        print(name, results[name], flush=True)
+        for number, done in enumerate(range(0, int(count), CHUNK)):
+            some = separately(name, min(CHUNK, int(count) - done), options.seed + number)
+            results[name] = together(results.get(name, {}), some)
+            print(name, results[name], flush=True)
+            if options.out:
+                _write(options.out, results)
+    return 1 if any(each["failures"] for each in results.values()) else 0
+
+
+def _write(out: Path, results: dict[str, Any]) -> None:
     document = {
         "command": "python " + " ".join(["benchmarks/fuzz/fuzz.py", *sys.argv[1:]]),
         "versions": {
             "python": platform.python_version(),
-            **{
-                name: importlib.metadata.version(name)
-                for name in ("hypothesis", "numpy", "pillow", "jsonschema")
-            },
+            **{name: importlib.metadata.version(name) for name in PACKAGES},
         },
-        "inputs": sum(each.get("inputs", 0) for each in results.values()),
+        "inputs": sum(each["inputs"] for each in results.values()),
         "targets": results,
     }
-    if options.out:
-        options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return 1 if any(each["failures"] for each in results.values()) else 0
+    out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
