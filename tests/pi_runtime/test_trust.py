@@ -277,3 +277,38 @@ def test_a_database_with_statements_of_its_own_is_refused(store: Path, own_bundl
     database.close()
     with pytest.raises(ClueError, match=r"the store .* has the trigger spy, which no runtime makes"):
         Runtime.open(own_bundle, store, threads=1)
+
+
+def test_names_are_data(own_bundle: Path, tmp_path: Path) -> None:
+    name = "x'); DROP TABLE samples; --"
+    edited(own_bundle, "model", "classes", to=[name, '"', "%s"])
+    with Runtime.open(own_bundle, tmp_path / "store", threads=1) as runtime:
+        runtime.add(toy.images(5, 0), name)
+        assert runtime.forget(name, seed=1, verify_at_most=100).status == "done"
+        assert runtime.forgotten == [name]
+        assert len(runtime.store.sample_ids(0)) == 5
+
+
+def test_a_damaged_database_is_an_error_in_words_or_none(store: Path, own_bundle: Path) -> None:
+    """Bytes all over the file are changed; what SQLite does not notice is a value like any other."""
+    import numpy as np
+
+    with Runtime.open(own_bundle, store, threads=1):
+        pass
+    whole = (store / "store.db").read_bytes()
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(25):
+        content = bytearray(whole)
+        for place in random.integers(0, len(content), 40):
+            content[place] = random.integers(0, 256)
+        for path in store.glob("store.db-*"):
+            path.unlink()
+        (store / "store.db").write_bytes(content)
+        try:
+            with Runtime.open(own_bundle, store, threads=1) as runtime:
+                runtime.log()
+                runtime.store.requests()
+        except ClueError:
+            refused += 1
+    assert refused > 0
