@@ -8,13 +8,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi_runtime.cli import add, check, forget, log, predict
+from pi_runtime.cli import add, check, forget, log, predict, requests, rollback, samples, seal
 from pi_runtime.errors import ClueError, printable
 from pi_runtime.images import MAX_PIXELS
 
 # A command is a module: ABOUT, EXAMPLE, IMAGES (whether it takes images after the bundle), arguments(parser)
 # and run(options) -> exit code. The order is that of the help.
-COMMANDS = {"add": add, "forget": forget, "predict": predict, "log": log, "check": check}
+COMMANDS = {
+    "add": add,
+    "samples": samples,
+    "forget": forget,
+    "requests": requests,
+    "rollback": rollback,
+    "seal": seal,
+    "predict": predict,
+    "log": log,
+    "check": check,
+}
 
 _BUNDLE = (
     "BUNDLE is a .clue folder; left out, it is CLUE_BUNDLE or the bundle that the current folder belongs to."
@@ -88,6 +98,13 @@ def _parser() -> argparse.ArgumentParser:
             type=Path,
             metavar="FILE",
             help="refuse bundles that no public key in this file has signed (may be repeated; README)",
+        )
+        added.add_argument(
+            "--policy",
+            default="refuse",
+            metavar="NAME",
+            help="a new bundle that brings back what was forgotten: refuse (default), serve, pending (it "
+            "is forgotten again)",
         )
         added.add_argument("--json", action="store_true", help="print the result as JSON")
         module.arguments(added)

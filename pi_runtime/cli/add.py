@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 
 from pi_runtime.cli.common import Images, bundle_and_images, open_runtime, show
+from pi_runtime.cli.ids import ranges
 from pi_runtime.errors import ClueError
 from pi_runtime.images import Source
 from pi_runtime.runtime import Runtime
@@ -28,10 +29,11 @@ def run(options: argparse.Namespace) -> int:
         label = None if options.label is None else runtime.bundle.label(options.label)
         given: Counter[int] = Counter()
         new: Counter[int] = Counter()
+        ids: dict[int, list[int]] = {}
         images = Images(options, paths, runtime.bundle)
         try:
             for source in images:
-                _add(runtime, source, label, given, new)
+                _add(runtime, source, label, given, new, ids)
         except ClueError as error:
             if not given:
                 raise
@@ -44,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
                 "class": bundle.classes[one],
                 "added": new[one],
                 "duplicates": given[one] - new[one],
+                "samples": ids[one],
                 "stored": stored[one],
                 "least_images": bundle.least_images or None,
             }
@@ -52,7 +55,8 @@ def run(options: argparse.Namespace) -> int:
         if images.skipped and not given:
             raise ClueError("none of the images can be read")
     lines = [
-        f"{r['class']}: {r['added']} added, {r['duplicates']} there already, {r['stored']} stored"
+        f"{r['class']}: {r['added']} added, {r['duplicates']} there already, samples {ranges(r['samples'])}, "
+        f"{r['stored']} stored"
         for r in result
     ]
     if images.skipped:
@@ -68,7 +72,14 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add(runtime: Runtime, source: Source, label: int | None, given: Counter[int], new: Counter[int]) -> None:
+def _add(
+    runtime: Runtime,
+    source: Source,
+    label: int | None,
+    given: Counter[int],
+    new: Counter[int],
+    ids: dict[int, list[int]],
+) -> None:
     if source.labels is None and label is None:
         raise ClueError(f"{source.names[0]} has no label: give --label")
     if source.labels is not None and label is not None and (source.labels != label).any():
@@ -78,3 +89,5 @@ def _add(runtime: Runtime, source: Source, label: int | None, given: Counter[int
         chosen = source.images[[other == one for other in labels]]
         given[one] += len(chosen)
         new[one] += len(runtime.add(chosen, one))
+        found = (i for i in runtime.store.find(chosen, one) if i is not None)
+        ids[one] = list(dict.fromkeys([*ids.get(one, []), *found]))

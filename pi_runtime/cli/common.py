@@ -61,7 +61,9 @@ def open_runtime(options: argparse.Namespace, path: Path | None) -> Runtime:
     trusted = [*options.trust, *trust.lists(options.store, _stores())]
     bundle = Bundle.open(path or _default_bundle(), trusted=trusted)
     store = options.store or _default_store(bundle)
-    return Runtime.for_bundle(bundle, store, threads=options.threads, engine=options.engine)
+    return Runtime.for_bundle(
+        bundle, store, threads=options.threads, engine=options.engine, policy=options.policy
+    )
 
 
 class Images:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import sqlite3
 import time
@@ -68,7 +69,7 @@ class Database:
         """Turn SQLite's errors into a ClueError."""
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the second of a damaged file
             raise ClueError(f"the store {self.folder} failed: {error}; nothing was changed") from error
 
     @contextlib.contextmanager
@@ -107,6 +108,13 @@ class Database:
         """All rows of a query. Raises ClueError."""
         with self.errors():
             return self.connection.execute(query, values).fetchall()
+
+    def parsed(self, text: str) -> Any:
+        """JSON from a row. Raises ClueError when the database is damaged."""
+        try:
+            return json.loads(text)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ClueError(f"the store {self.folder} is damaged: a row has no JSON ({error})") from error
 
     def value(self, query: str, *values: object) -> Any:
         """The only value of a query that gives one row."""

@@ -66,10 +66,10 @@ class Request:
 _COLUMNS = ", ".join("class" if name == "class_name" else name for name in Request.__dataclass_fields__)
 
 
-def _request(row: Sequence[Any]) -> Request:
+def _request(row: Sequence[Any], database: Database) -> Request:
     values = dict(zip(Request.__dataclass_fields__, row, strict=True))
     for name in ("scalars", "options", "evidence"):
-        values[name] = json.loads(values[name] or "{}")
+        values[name] = database.parsed(values[name] or "{}")
     return Request(**values)
 
 
@@ -100,8 +100,8 @@ class Requests:
         database = self._database
         with database.transaction():
             request_id = database.insert(
-                "INSERT INTO requests (kind, label, class, status, seed, scalars, options, samples, retry_of, "
-                "created) VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO requests (kind, label, class, status, seed, scalars, options, samples, "
+                "retry_of, created) VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
                 *(kind, label, class_name, seed, json.dumps(dict(scalars), sort_keys=True)),
                 *(json.dumps(dict(options), sort_keys=True), len(sample_ids), retry_of, now()),
             )
@@ -135,7 +135,8 @@ class Requests:
             request_id,
         ):
             raise ClueError(
-                f"sample {sample} is part of request {other}, which is {status}: let that one end, or cancel it"
+                f"sample {sample} is part of request {other}, which is {status}: "
+                "let that one end, or cancel it"
             )
         if label is None:
             return
@@ -153,11 +154,12 @@ class Requests:
             last = self._database.value("SELECT max(id) FROM requests")
             known = "there is none so far" if last is None else f"the latest is {last}"
             raise ClueError(f"no request {request_id} is stored: {known} (clue-pi requests)")
-        return _request(rows[0])
+        return _request(rows[0], self._database)
 
     def all(self) -> list[Request]:
         """Every request, oldest first."""
-        return [_request(row) for row in self._database.rows(f"SELECT {_COLUMNS} FROM requests ORDER BY id")]
+        rows = self._database.rows(f"SELECT {_COLUMNS} FROM requests ORDER BY id")
+        return [_request(row, self._database) for row in rows]
 
     def next_queued(self) -> int | None:
         """The oldest queued request."""
@@ -198,7 +200,7 @@ class Requests:
         self.move(request_id, "paused", reason=reason, evidence=json.dumps(evidence, sort_keys=True))
 
     def cancel(self, request_id: int) -> None:
-        """Queued or paused to cancelled; a running one is cancelled by the process that runs it (`finish`)."""
+        """Queued or paused to cancelled; a running one ends in the process that runs it."""
         with self._database.transaction():
             if (status := self.get(request_id).status) in ("running", "verifying"):
                 raise TransitionError(
@@ -237,4 +239,4 @@ class Requests:
     def records(self) -> list[dict[str, Any]]:
         """Every cost record, oldest first."""
         rows = self._database.rows("SELECT record FROM records ORDER BY id")
-        return [json.loads(record) for (record,) in rows]
+        return [self._database.parsed(record) for (record,) in rows]

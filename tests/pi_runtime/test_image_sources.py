@@ -215,7 +215,7 @@ def test_an_unreadable_image_stops_or_is_skipped(tmp_path: Path, pi: Any) -> Non
     assert err.count("\n") == 1
     code, out, err = pi("add", tmp_path / "photos", "--label", "cat", "--skip-unreadable")
     assert code == 0
-    assert out == "cat: 2 added, 0 there already, 2 stored\n1 files skipped\n"
+    assert out == "cat: 2 added, 0 there already, samples 1-2, 2 stored\n1 files skipped\n"
     assert err.count("skipped: ") == 1
     assert pi("predict", tmp_path / "photos", "--skip-unreadable")[1].count("\n") == 2
     code, _, err = pi("add", tmp_path / "photos" / "1.png", "--label", "cat", "--skip-unreadable")

@@ -17,7 +17,7 @@ import toy
 from PIL import Image
 
 from pi_runtime import Runtime
-from pi_runtime.cli import main
+from pi_runtime.cli import COMMANDS, main
 from pi_runtime.progress import ProgressLine
 from pi_runtime.request import Progress
 
@@ -57,9 +57,9 @@ def shell(toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_the_whole_way(shell: Shell) -> None:
     photos = shell.images()
     assert shell("add", shell.bundle, photos, "--label", "cat") == 0
-    assert shell.out == "cat: 19 added, 0 there already, 19 stored\n"
+    assert shell.out == "cat: 19 added, 0 there already, samples 1-19, 19 stored\n"
     assert shell("add", shell.bundle, photos, "--label", "0") == 0
-    assert shell.out == "cat: 0 added, 19 there already, 19 stored\n"
+    assert shell.out == "cat: 0 added, 19 there already, samples 1-19, 19 stored\n"
 
     cat = photos / "00.png"
     assert shell.json("predict", shell.bundle, cat) == [
@@ -159,8 +159,15 @@ def test_archives_bring_their_labels(shell: Shell) -> None:
     images = np.concatenate([toy.images(3, 0), toy.images(2, 1)])
     np.savez(path, x=images, y=np.array([0, 0, 0, 1, 1]))
     assert shell.json("add", shell.bundle, path) == [
-        {"class": "cat", "added": 3, "duplicates": 0, "stored": 3, "least_images": None},
-        {"class": "dog", "added": 2, "duplicates": 0, "stored": 2, "least_images": None},
+        {
+            "class": "cat",
+            "added": 3,
+            "duplicates": 0,
+            "samples": [1, 2, 3],
+            "stored": 3,
+            "least_images": None,
+        },
+        {"class": "dog", "added": 2, "duplicates": 0, "samples": [4, 5], "stored": 2, "least_images": None},
     ]
     assert shell("add", shell.bundle, path, "--label", "cat") == 2
     assert "y has other labels than 0: leave out --label" in shell.err
@@ -208,7 +215,7 @@ def test_where_the_store_is_put(
     assert capsys.readouterr().out == "no requests so far\n"
 
 
-@pytest.mark.parametrize("command", ["add", "forget", "predict", "log", "check"])
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         main([command, "--help"])
