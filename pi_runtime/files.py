@@ -8,8 +8,8 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 from pi_runtime.errors import ClueError
 
@@ -25,7 +25,7 @@ def sha256_file(path: Path) -> str:
         raise ClueError(f"cannot read {path}: {error.strerror}") from error
 
 
-def open_regular(path: Path) -> IO[bytes]:
+def open_regular(path: Path) -> FileIO:
     """The file opened for reading, unbuffered. Raises OSError, and ValueError for a pipe, a device, a folder.
 
     It never waits for whoever might write into a pipe, and the check is of what was opened, not of a name.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pi_runtime.plan import Batches, Loop, Node, Number, Phase, ResetNode, RunNode, StopNode
 
 if TYPE_CHECKING:
-    from pi_runtime.bundle import Bundle, Port, Program, Random, Shape
+    from pi_runtime.bundle import Bundle, Port, Program, Random, Shape, Value
 
 RESERVED_PHASES = ("request", "verify")
 _MOST_ELEMENTS = 1 << 31
@@ -57,7 +57,8 @@ def _check_entries(bundle: Bundle, raw: Mapping[str, Any]) -> None:
 def _check_sizes(bundle: Bundle) -> None:
     """No array is larger than any device could hold."""
     ports = [port for each in bundle.programs.values() for port in (*each.inputs, *each.outputs)]
-    for named in (*bundle.values.values(), *bundle.randoms.values(), *ports):
+    arrays: list[Value | Random | Port] = [*bundle.values.values(), *bundle.randoms.values(), *ports]
+    for named in arrays:
         if math.prod(named.shape) > _MOST_ELEMENTS:
             bundle.fail(
                 f"{named.name} of shape {list(named.shape)} has more than {_MOST_ELEMENTS:,} elements"

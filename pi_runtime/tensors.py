@@ -65,10 +65,10 @@ def read(path: Path, tensor: Tensor) -> NDArray[Any]:
     try:
         with open_regular(path) as stream:
             stream.seek(tensor.start)
-            view = memoryview(array.reshape(-1).view(np.uint8))
+            view = array.reshape(-1).view(np.uint8).data
             done = 0
             while done < tensor.size:
-                count = stream.readinto(view[done:])  # type: ignore[attr-defined]
+                count = stream.readinto(view[done:])
                 if not count:
                     raise ClueError(f"cannot read {path}: it has become shorter")
                 done += count

@@ -59,7 +59,7 @@ def read(path: Path, color: str, max_pixels: int = MAX_PIXELS) -> Pixels:
             raise ClueError(f"{path} is empty (0 bytes): it is no image")
         if size > MAX_FILE_BYTES:
             raise ClueError(f"{path} has {size:,} bytes: images have up to {MAX_FILE_BYTES:,}")
-        return decode(io.BufferedReader(stream), str(path), color, max_pixels)  # type: ignore[arg-type]
+        return decode(io.BufferedReader(stream), str(path), color, max_pixels)
 
 
 def decode(stream: IO[bytes], name: str, color: str, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -106,7 +106,7 @@ def from_pillow(image: Image.Image, name: str, color: str, max_pixels: int = MAX
 def _check_depth(image: Image.Image, name: str) -> None:
     deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
     bits = {*image.tag_v2.get(258, ())} if image.format == "TIFF" else set()  # type: ignore[attr-defined]
-    if image.format == "PPM" and any(tile[0].startswith("ppm") for tile in image.tile):
+    if image.format == "PPM" and any(tile[0].startswith("ppm") for tile in getattr(image, "tile", ())):
         # Pillow reads text, and other maxima, in Python and by a scaling of its own.
         raise ClueError(f"{name} is text or has another maximum than 255 (grey: or 65,535): convert it first")
     if (image.mode not in _MODES and not deep) or bits - {1, 2, 4, 8, 16}:
