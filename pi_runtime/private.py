@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from pi_runtime import trust
 from pi_runtime.errors import ClueError
 
 _OTHERS_WRITE = 0o022
@@ -35,6 +36,8 @@ def check(folder: Path) -> None:
 def _inside(folder: Path) -> Iterator[Path]:
     """Everything in the store; its folders have no folders of their own."""
     for path in folder.iterdir():
+        if path.name == trust.LIST:  # may be the administrator's; it is checked when it is read
+            continue
         yield path
         if path.is_dir() and not path.is_symlink():
             yield from path.iterdir()

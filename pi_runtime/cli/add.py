@@ -55,9 +55,9 @@ def run(options: argparse.Namespace) -> int:
         if images.skipped and not given:
             raise ClueError("none of the images can be read")
     lines = [
-        f"{r['class']}: {r['added']} added, {r['duplicates']} there already, samples {ranges(r['samples'])}, "
-        f"{r['stored']} stored"
-        for r in result
+        f"{bundle.classes[one]}: {new[one]} added, {given[one] - new[one]} there already, "
+        f"samples {ranges(ids[one])}, {stored[one]} stored"
+        for one in given
     ]
     if images.skipped:
         lines.append(f"{len(images.skipped)} files skipped")
