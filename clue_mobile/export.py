@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clue_mobile.errors import ClueError
+from clue_mobile.errors import ClueError, unknown
+from pi_runtime.images.resize import FITS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,10 +29,12 @@ class ExportRecipe:
 
     batch: samples in one step on the device. tuned_batch: the batch lr and tau were chosen at (default:
     batch). runtimes: these instead of the target's, or "+NAME" in addition to them.
-    float16_predict: also a `predict_float16`, for the runtimes that can compute in float16.
     guard_per_class: images of each class of the guard data that go into the bundle; guard_drop: points by
     which the accuracy on them may fall. kept_at_least: percent of the retain-free signal that new weights
     must keep, on bundles without guard images; None to leave it unchecked.
+    float16_predict: also a `predict_float16`, for the runtimes that can compute in float16. fit: how
+    devices bring images to the model's size, "stretch" or "center-crop" (contract/resize.md). least_images:
+    devices warn when fewer of a class are stored; None: what `methods.amounts` knows of the method, 0: never.
     """
 
     target: str = "pi5"
@@ -46,6 +49,8 @@ class ExportRecipe:
     kept_at_least: float | None = 30.0
     name: str | None = None
     licence: str = "see the model's own licence"
+    fit: str = "stretch"
+    least_images: int | None = None
 
     def __post_init__(self) -> None:
         if not 2 <= self.batch <= 4096:
@@ -57,6 +62,10 @@ class ExportRecipe:
             )
         if self.kept_at_least is not None and not 0 <= self.kept_at_least <= 100:
             raise ClueError(f"--kept-at-least must be from 0 to 100 percent, not {self.kept_at_least}")
+        if self.fit not in FITS:
+            raise unknown("--fit", self.fit, FITS)
+        if self.least_images is not None and self.least_images < 0:
+            raise ClueError(f"--least-images must be at least 0, not {self.least_images}")
         if self.tuned_batch is not None and self.tuned_batch < 1:
             raise ClueError(f"--tuned-batch must be at least 1, not {self.tuned_batch}")
 
@@ -71,6 +80,7 @@ def export(
     progress: Progress | None = None,
     train: Samples | None = None,
     guard: Samples | None = None,
+    sign: Callable[[bytes], bytes] | None = None,
 ) -> Path:
     """Write the bundle `out` (a folder, by custom NAME.clue) and return its path.
 
@@ -78,7 +88,7 @@ def export(
     state without gradient, momentum or mask, and backward passes stop where nothing in front needs them.
     `progress(stage, done, total)` is told of each program. train: the whole training set, for a method whose
     bundle ships what it found there. guard: images that the model never saw, of which some go into the bundle
-    (bundle/guard.py). Raises ClueError for anything the user can put
+    (bundle/guard.py). sign: makes the publisher's signature of the manifest (`bundle.signature.signer`). Raises ClueError for anything the user can put
     right; nothing is half written.
     """
     import numpy as np
@@ -91,6 +101,7 @@ def export(
     from clue_mobile.bundle import manifest as manifests
     from clue_mobile.bundle.writer import BundleWriter
     from clue_mobile.flat import FlatModel
+    from clue_mobile.methods import amounts
     from exporters import targets
     from exporters.base import Source
 
@@ -167,8 +178,10 @@ def export(
             files=writer.rows,
             extra_versions=extra,
             licence=recipe.licence,
+            fit=recipe.fit,
+            least_images=amounts.least(recipe.method) if recipe.least_images is None else recipe.least_images,
             notes=notes,
             guarded=guarded,
             kept_at_least=recipe.kept_at_least,
         )
-        return writer.commit(manifest)
+        return writer.commit(manifest, sign)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
+import stat
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pi_runtime import plan
+from pi_runtime import manifest, plan
 from pi_runtime.errors import ClueError, unknown
 from pi_runtime.files import sha256_file
 from pi_runtime.references import check_references
 
-SCHEMA_VERSION = 1
+_MAX_PATH = 255
 _FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 Shape = tuple[int, ...]
 
@@ -110,8 +109,10 @@ class Collapse:
 class Bundle:
     """What the manifest says; `input_shape` is (C, H, W), `color` "RGB" or "L".
 
-    The last four are None in a bundle without them: the limit for requests of samples, the file of the guard
-    images, by how many points the accuracy on these may fall, the signal that stands in for them.
+    Of the last six, four are None in a bundle without them: the limit for requests of samples, the file of
+    the guard images, by how many points the accuracy on these may fall, the signal that stands in for them.
+    `fit`: how an image of another size becomes one of the model's ("stretch" or "center-crop").
+    `least_images`: fewer images of a class than this were seen to be too few, 0 where nothing is known.
     """
 
     root: Path
@@ -136,16 +137,19 @@ class Bundle:
     guard: str | None = None
     guard_drop_at_most: float | None = None
     collapse: Collapse | None = None
+    fit: str = "stretch"
+    least_images: int = 0
 
     @staticmethod
-    def open(path: Path | str, verify: bool = True) -> Bundle:
+    def open(path: Path | str, verify: bool = True, trusted: Sequence[Path] = ()) -> Bundle:
         """Read and check a bundle folder.
 
         With `verify`, every file's SHA-256 is checked (seconds for large weights on a Pi); its presence and
-        size always are. Raises ClueError naming the file or the place in the manifest that is wrong.
+        size always are. `trusted` are lists of public keys (`trust`): the bundle must be signed by a key of
+        each. Raises ClueError naming the file or the place in the manifest that is wrong.
         """
         root = Path(path)
-        raw, digest = _read_manifest(root)
+        raw, digest = manifest.read(root, trusted)
         bundle = _build(root, raw, digest)
         _check_files(bundle, verify)
         check_references(bundle, raw)
@@ -154,13 +158,19 @@ class Bundle:
     def file(self, name: str) -> Path:
         """The path of a listed file, or of a folder of listed files.
 
-        Raises ClueError when it is not listed or leads out of the folder.
+        Raises ClueError when it is not listed, is or lies behind a link, or leads out of the folder.
         """
         if name not in self.files and not self._inside(name):
             self.fail(f"{name} is used but not in the list of files")
-        path = self.root / name
-        if not path.resolve().is_relative_to(self.root.resolve()):
-            self.fail(f"{name} leads out of the bundle")
+        parts = name.split("/")
+        if len(name) > _MAX_PATH or any(part in ("", ".", "..") for part in parts):
+            self.fail(f"{name[:_MAX_PATH]} is no plain path inside the bundle")
+        path = self.root
+        for part in parts:
+            path /= part
+            # Where a link leads can be changed after it was checked.
+            if path.is_symlink():
+                self.fail(f"{name}: {part} is a link, and a bundle has none")
         return path
 
     def sha256_of(self, name: str) -> str:
@@ -205,50 +215,6 @@ class Bundle:
 def erased_mark(weights: Path) -> Path:
     """The empty file that stands in place of the bundle's weights once sealing has erased them."""
     return weights.with_name(weights.name + ".erased")
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON number")
-
-
-def _read_manifest(root: Path) -> tuple[dict[str, Any], str]:
-    path = root / "manifest.json"
-    if not path.is_file():
-        raise ClueError(f"{root} is no bundle: it has no manifest.json")
-    digest = sha256_file(path)
-    try:
-        words = (root / "manifest.sha256").read_text(encoding="ascii").split()
-        content = path.read_bytes()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClueError(f"bundle {root}: cannot read manifest.sha256 ({error})") from error
-    if not words or words[0] != digest:
-        raise ClueError(f"bundle {root}: manifest.json does not match manifest.sha256; copy the bundle again")
-    try:
-        raw = json.loads(content, parse_constant=_refuse_constant)
-    except ValueError as error:
-        raise ClueError(
-            f"bundle {root}: manifest.json is not valid JSON ({error}); export it again"
-        ) from error
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise ClueError(
-            f"bundle {root} was made by a newer clue-mobile (manifest version {version}, this runtime reads "
-            f"{SCHEMA_VERSION}): update the runtime"
-        )
-    _check_schema(root, raw)
-    return raw, digest
-
-
-def _check_schema(root: Path, raw: object) -> None:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
-    text = resources.files("contract").joinpath("manifest.schema.json").read_text(encoding="utf-8")
-    error = best_match(Draft202012Validator(json.loads(text)).iter_errors(raw))
-    if error is not None:
-        where = "/".join(str(part) for part in error.absolute_path) or "top level"
-        message = error.message if len(error.message) < 200 else error.message[:200] + "..."
-        raise ClueError(f"bundle {root}: manifest.json, {where}: {message}; export it again")
 
 
 def _ports(raw: list[dict[str, Any]]) -> tuple[Port, ...]:
@@ -303,13 +269,22 @@ def _build(root: Path, raw: Mapping[str, Any], digest: str) -> Bundle:
         randoms={name: _random(name, random) for name, random in raw["randoms"].items()},
         programs={name: _program(name, program) for name, program in raw["programs"].items()},
         plan=plan.parse(raw["plan"]),
-        files={entry["file"]: FileEntry(**entry) for entry in raw["files"]},
+        files=_files(root, raw["files"]),
         notices=tuple(raw["notices"]),
         sample_accuracy_at_most=verify.get("sample_accuracy_at_most"),
         guard=raw["guard"]["file"] if "guard" in raw else None,
         guard_drop_at_most=verify.get("guard_drop_at_most"),
         collapse=Collapse(**verify["collapse"]) if "collapse" in verify else None,
+        fit=raw["preprocessing"].get("fit", "stretch"),
+        least_images=method.get("least_images", 0),
     )
+
+
+def _files(root: Path, rows: list[dict[str, Any]]) -> dict[str, FileEntry]:
+    files = {row["file"]: FileEntry(**row) for row in rows}
+    if len(files) != len(rows):
+        raise ClueError(f"bundle {root}: manifest.json, files: a file is listed twice; export it again")
+    return files
 
 
 def _check_files(bundle: Bundle, verify: bool) -> None:
@@ -317,9 +292,15 @@ def _check_files(bundle: Bundle, verify: bool) -> None:
         path = bundle.file(entry.file)
         if entry.file == bundle.weights.file and not path.exists() and erased_mark(path).exists():
             continue
-        if not path.is_file():
-            raise ClueError(f"bundle {bundle.root}: {entry.file} is missing; copy the bundle again")
-        size = path.stat().st_size
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise ClueError(
+                f"bundle {bundle.root}: {entry.file} is missing; copy the bundle again"
+            ) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise ClueError(f"bundle {bundle.root}: {entry.file} is no regular file; copy the bundle again")
+        size = status.st_size
         if size != entry.bytes:
             raise ClueError(
                 f"bundle {bundle.root}: {entry.file} has {size} bytes instead of {entry.bytes}; "

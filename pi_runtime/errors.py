@@ -20,3 +20,14 @@ def unknown(kind: str, given: str, choices: Iterable[str]) -> ClueError:
     close = difflib.get_close_matches(given, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return ClueError(f"unknown {kind} {given!r}: {hint}Choices: {', '.join(known) or 'none'}")
+
+
+def printable(text: object) -> str:
+    r"""A text for a terminal: what it would act on, and names of files that are no UTF-8, as escapes.
+
+    >>> printable("a\x1b[31m")
+    'a\\x1b[31m'
+    """
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in str(text)
+    )

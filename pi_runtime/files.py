@@ -6,7 +6,9 @@ import contextlib
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
 
 from pi_runtime.errors import ClueError
@@ -21,6 +23,31 @@ def sha256_file(path: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise ClueError(f"cannot read {path}: {error.strerror}") from error
+
+
+def open_regular(path: Path) -> FileIO:
+    """The file opened for reading, unbuffered. Raises OSError, and ValueError for a pipe, a device, a folder.
+
+    It never waits for whoever might write into a pipe, and the check is of what was opened, not of a name.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("it is no regular file")
+    return os.fdopen(descriptor, "rb", buffering=0)
+
+
+def read_small(path: Path, most: int) -> bytes:
+    """The content of a file of up to `most` bytes. Raises ClueError when it is longer or cannot be read."""
+    try:
+        with open_regular(path) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            content = b"" if size > most else stream.read(most + 1)
+    except (OSError, ValueError) as error:
+        raise ClueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if size > most or len(content) > most:
+        raise ClueError(f"cannot read {path}: it has {size:,} bytes, up to {most:,} are allowed")
+    return content
 
 
 def _write_all(descriptor: int, chunk: Chunk) -> None:

@@ -52,3 +52,35 @@ class ProgressLine:
         else:
             self._stream.write(text + "\n")
         self._stream.flush()
+
+
+class Counter:
+    """`images: 512 (1000 files)` on a terminal, rewritten as it grows; a line every 10 s in a log.
+
+    A context manager that yields the function to call with the count; work of less than a second is silent.
+    """
+
+    def __init__(self, what: str, files: int, stream: TextIO) -> None:
+        self._what, self._files, self._stream = what, files, stream
+        self._every = 0.2 if stream.isatty() else 10.0
+        self._next = time.monotonic() + (1.0 if stream.isatty() else 10.0)
+        self._width = 0
+
+    def __enter__(self) -> Counter:
+        return self
+
+    def __call__(self, done: int) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self._every
+        text = f"{self._what}: {done:,} read ({self._files:,} files)"
+        if self._stream.isatty():
+            self._stream.write("\r" + text.ljust(self._width))
+            self._width = len(text)
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def __exit__(self, *_: object) -> None:
+        if self._width:
+            self._stream.write("\n")

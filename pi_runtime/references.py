@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from pi_runtime.plan import Batches, Loop, Node, Number, Phase, ResetNode, RunNode, StopNode
 
 if TYPE_CHECKING:
-    from pi_runtime.bundle import Bundle, Port, Program, Random, Shape
+    from pi_runtime.bundle import Bundle, Port, Program, Random, Shape, Value
 
 RESERVED_PHASES = ("request", "verify")
+_MOST_ELEMENTS = 1 << 31
+_MOST_SIDE = 65_535
 _INPUT_ROLES = ("state", "carry", "cache", "batch", "scalar", "random")
 _OUTPUT_ROLES = ("state", "carry", "cache", "result", "metric")
 
@@ -19,6 +22,7 @@ _OUTPUT_ROLES = ("state", "carry", "cache", "result", "metric")
 def check_references(bundle: Bundle, raw: Mapping[str, Any]) -> None:
     """Raise ClueError for the first contradiction in the manifest; `raw` is its JSON."""
     _check_entries(bundle, raw)
+    _check_sizes(bundle)
     _check_values(bundle)
     for random in bundle.randoms.values():
         _check_random(bundle, random)
@@ -46,6 +50,21 @@ def _check_entries(bundle: Bundle, raw: Mapping[str, Any]) -> None:
         value = bundle.values.get(entry["value"])
         if value is None or value.role != "state":
             bundle.fail(f"state entry {entry['name']} lies in {entry['value']}, which is no state value")
+        if entry["offset"] + math.prod(entry["shape"]) > math.prod(value.shape):
+            bundle.fail(f"state entry {entry['name']} ends behind {entry['value']}")
+
+
+def _check_sizes(bundle: Bundle) -> None:
+    """No array is larger than any device could hold."""
+    ports = [port for each in bundle.programs.values() for port in (*each.inputs, *each.outputs)]
+    arrays: list[Value | Random | Port] = [*bundle.values.values(), *bundle.randoms.values(), *ports]
+    for named in arrays:
+        if math.prod(named.shape) > _MOST_ELEMENTS:
+            bundle.fail(
+                f"{named.name} of shape {list(named.shape)} has more than {_MOST_ELEMENTS:,} elements"
+            )
+    if max(bundle.input_shape) > _MOST_SIDE or bundle.batch > _MOST_SIDE:
+        bundle.fail(f"sides and batches are at most {_MOST_SIDE:,}")
 
 
 def _check_values(bundle: Bundle) -> None:
@@ -93,6 +112,10 @@ def _check_program(bundle: Bundle, program: Program) -> None:
             _check_port(bundle, program, port, port.binds)
     if {port.name for port in program.inputs} != set(program.golden.inputs):
         bundle.fail(f"program {program.name}: golden inputs are not its inputs")
+    for port in program.inputs:
+        length = sum(draw["length"] for draw in program.golden.inputs[port.name])
+        if length != math.prod(port.shape):
+            bundle.fail(f"program {program.name}: golden input {port.name} has {length:,} elements")
     if not set(program.golden.strides) <= {port.name for port in program.outputs}:
         bundle.fail(f"program {program.name}: golden outputs are not its outputs")
 

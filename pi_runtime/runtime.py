@@ -55,16 +55,18 @@ class Runtime:
         verify: bool = True,
         engine: str | None = None,
         policy: str = "refuse",
+        trusted: Sequence[Path] = (),
     ) -> Runtime:
         """Open a bundle folder and its store, which is created when it is not there.
 
         `threads` inside an operator: all usable processors when None. `verify` checks every file's SHA-256.
         `engine`: onnx or litert; when None the first of these that the bundle has programs for and that is
         installed. `policy`: refuse, serve or pending, when the bundle is a new one whose weights bring back
-        what was forgotten. Raises ClueError for a damaged or newer bundle, a store of another bundle, an
-        engine that the bundle or this computer lacks.
+        what was forgotten. `trusted`: lists of public keys, of each of which one must have signed the bundle
+        (see `pi_runtime.trust`). Raises ClueError for a damaged or newer bundle, a store of another bundle,
+        an engine that the bundle or this computer lacks.
         """
-        opened = Bundle.open(bundle, verify)
+        opened = Bundle.open(bundle, verify, trusted)
         return Runtime.for_bundle(opened, store, threads=threads, engine=engine, policy=policy)
 
     @staticmethod

@@ -6,11 +6,11 @@ import json
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pi_runtime import tensors
 from pi_runtime.bundle import Bundle, Shape
 from pi_runtime.engine import Array
 from pi_runtime.errors import ClueError
@@ -21,22 +21,18 @@ class WeightsFile(Mapping[str, Array]):
     """The float32 arrays of a safetensors file, each read from the disk when asked for and not kept.
 
     A request needs the served weights at its start and again on a reset; a copy held all along would be a
-    third one of each. Raises ClueError when the file cannot be read.
+    third one of each. Raises ClueError when the file cannot be read or its header is not sound.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._open() as file:
-            self._keys = sorted(file.keys())
+        self._tensors = tensors.read_header(path).tensors
 
     def __getitem__(self, key: str) -> Array:
-        if key not in self._keys:
-            raise KeyError(key)
-        with self._open() as file:
-            array: Array = file.get_tensor(key)
-        if array.dtype != np.float32:
-            raise ClueError(f"{self.path}: {key} is {array.dtype}, it must be float32")
-        return array
+        tensor = self._tensors[key]
+        if tensor.dtype != "F32":
+            raise ClueError(f"{self.path}: {key} is {tensor.dtype}, it must be F32 (float32)")
+        return tensors.read(self.path, tensor)
 
     def typed(self, key: str, dtype: type[np.generic]) -> NDArray[Any]:
         """An array of another type. Raises ClueError when there is none of this name and type."""
@@ -48,25 +44,14 @@ class WeightsFile(Mapping[str, Array]):
         return array
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
+        return iter(sorted(self._tensors))
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._tensors)
 
     def shape(self, key: str) -> Shape | None:
         """The shape of an array without reading it, None when there is none of that name."""
-        if key not in self._keys:
-            return None
-        with self._open() as file:
-            return tuple(file.get_slice(key).get_shape())
-
-    def _open(self) -> Any:
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            return safe_open(self.path, framework="numpy")
-        except (OSError, SafetensorError) as error:
-            raise ClueError(f"cannot read {self.path}: {error}") from error
+        return self._tensors[key].shape if key in self._tensors else None
 
 
 def read(path: Path, sha256: str, bundle: Bundle) -> WeightsFile:

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors", "spec", "plan", "flat", "lowering", "models", "training", "pi_runtime",
     },
     "clue_mobile.programs": {"errors", "plan", "flat", "lowering", "methods"},
-    "clue_mobile.data": {"errors"},
+    "clue_mobile.data": {"errors", "pi_runtime"},
     "clue_mobile.training": {"errors", "spec", "models"},
     "clue_mobile.evaluate": {"errors", "data", "spec", "training"},
     "clue_mobile.report": {"errors", "version", "models", "evaluate"},

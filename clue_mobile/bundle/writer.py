@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -80,10 +81,13 @@ class BundleWriter:
         self.rows.append(row)
         return row
 
-    def commit(self, manifest: dict[str, Any]) -> Path:
-        """Write the manifest and its hash, flush the folders, rename the whole into place."""
+    def commit(self, manifest: dict[str, Any], sign: Callable[[bytes], bytes] | None = None) -> Path:
+        """Write the manifest, its hash and, with `sign`, its signature; flush the folders, rename the whole
+        into place."""
         text = (json.dumps(manifest, indent=1, allow_nan=False) + "\n").encode()
         self._store("manifest.json", text)
+        if sign is not None:
+            self._store("manifest.sig", sign(text))
         self._store("manifest.sha256", f"{hashlib.sha256(text).hexdigest()}  manifest.json\n".encode())
         with self._clear_errors("write"):
             for folder in (*(p for p in self._folder.rglob("*") if p.is_dir()), self._folder):

@@ -17,6 +17,7 @@ from clue_mobile.cli import (
     explain,
     export,
     forget,
+    keygen,
     models,
     report,
     train,
@@ -38,7 +39,9 @@ app = typer.Typer(
     "then "
     "clue-mobile forget cifar.clue --data images.zip --forget airplane.",
 )
-for module in (export, check, forget, report, cost, evaluate, explain, compare, tune, models, train, demo):
+for module in (
+    export, check, forget, report, cost, evaluate, explain, compare, tune, models, train, keygen, demo
+):  # fmt: skip
     app.command(name=module.__name__.rpartition(".")[2], help=module.HELP)(module.command)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from clue_mobile.bundle.signature import signer
 from clue_mobile.cli.common import (
     JsonOption,
     PresetOption,
@@ -147,6 +148,26 @@ def command(
     std: Annotated[
         str | None, typer.Option(help="Standard deviation per channel.", show_default=False)
     ] = None,
+    fit: Annotated[
+        str,
+        typer.Option(help="How devices bring pictures to the model's size: stretch or center-crop."),
+    ] = "stretch",
+    least_images: Annotated[
+        int | None,
+        typer.Option(
+            help="Devices warn when fewer images of a class are stored; 0: never. [default: what was "
+            "measured for the method, see benchmarks/methods]",
+            show_default=False,
+        ),
+    ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sign the bundle with this private key (clue-mobile keygen), for devices that take no "
+            "other.",
+            show_default=False,
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="The bundle's name. [default: from --out]", show_default=False)
     ] = None,
@@ -182,7 +203,10 @@ def command(
         guard_drop=guard_drop,
         kept_at_least=kept_at_least or None,
         name=name,
+        fit=fit,
+        least_images=least_images,
     )
+    signed = signer(sign) if sign is not None else None
     train = _training_images(data, spec, validation, as_json) if data is not None else None
     guard = _guard_images(guard_data, spec, as_json) if guard_data is not None else None
     path = out or Path(f"{model.rpartition(':')[2]}.clue")
@@ -195,6 +219,7 @@ def command(
             replace=force,
             train=train,
             guard=guard,
+            sign=signed,
             progress=lambda stage, done, total: tell(done, total, stage),
         )
     if chosen and chosen.model != spec.model:

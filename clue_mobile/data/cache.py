@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 MIN_IMAGES = 5000
 MAX_BYTES = 2**30
-VERSION = "1"
+VERSION = "2"
 """Changes when the pixels that `pixels.to_pixels` makes of a file change."""
 
 

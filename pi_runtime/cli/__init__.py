@@ -27,7 +27,8 @@ from pi_runtime.cli import (
     verify,
 )
 from pi_runtime.cli import run as run_queue
-from pi_runtime.errors import ClueError
+from pi_runtime.errors import ClueError, printable
+from pi_runtime.images import MAX_PIXELS
 
 # A command is a module: ABOUT, EXAMPLE, IMAGES (whether it takes images after the bundle), arguments(parser)
 # and run(options) -> exit code; STANDALONE where it needs neither bundle nor store. The order is the help's.
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except ClueError as error:
-        print(f"clue-pi: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"clue-pi: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -109,11 +110,31 @@ def _common(added: argparse.ArgumentParser, images: bool) -> None:
             metavar="[BUNDLE] IMAGES",
             help="image files, folders of them, .npz archives (x or images, and maybe y)",
         )
+        added.add_argument(
+            "--max-pixels",
+            type=int,
+            default=MAX_PIXELS,
+            metavar="N",
+            help=f"refuse images of more pixels (default: {MAX_PIXELS:,}; decoding takes 7 bytes each)",
+        )
+        added.add_argument(
+            "--skip-unreadable",
+            action="store_true",
+            help="go on after image files that cannot be read, and name them",
+        )
     else:
         added.add_argument("paths", nargs="?", type=Path, metavar="BUNDLE", help="the bundle's folder")
     added.add_argument("--store", type=Path, metavar="DIR", help="folder of samples, weights and records")
     added.add_argument("--threads", type=int, metavar="N", help="threads (default: all processors)")
     added.add_argument("--engine", metavar="NAME", help="onnx or litert (default: the first that can)")
+    added.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="refuse bundles that no public key in this file has signed (may be repeated; README)",
+    )
     added.add_argument(
         "--policy",
         default="refuse",

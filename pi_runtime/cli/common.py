@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pi_runtime import trust
 from pi_runtime.bundle import Bundle
-from pi_runtime.errors import ClueError
+from pi_runtime.errors import ClueError, printable
+from pi_runtime.images import Reader, Source, batched
 from pi_runtime.power import CHOICES, Choice
+from pi_runtime.progress import Counter
 from pi_runtime.runtime import Runtime
 
 READ_AT_ONCE = 256  # image files decoded before they are stored or classified
@@ -46,13 +49,19 @@ def bundle_and_images(paths: list[Path]) -> tuple[Path, list[Path]]:
     return paths[0], paths[1:]
 
 
-def _default_store(bundle: Bundle) -> Path:
+def _stores() -> Path:
+    """The folder that the stores are in which no --store names."""
     home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(home) / "clue-pi" / (Path(bundle.name).name.lstrip(".") or "bundle")
+    return Path(home) / "clue-pi"
+
+
+def _default_store(bundle: Bundle) -> Path:
+    return _stores() / (Path(bundle.name).name.lstrip(".") or "bundle")
 
 
 def open_runtime(options: argparse.Namespace, path: Path | None) -> Runtime:
-    bundle = Bundle.open(path or default_bundle())
+    trusted = [*options.trust, *trust.lists(options.store, _stores())]
+    bundle = Bundle.open(path or default_bundle(), trusted=trusted)
     store = options.store or _default_store(bundle)
     power = power_choice(options)
     runtime = Runtime.for_bundle(
@@ -82,6 +91,27 @@ def power_choice(options: argparse.Namespace) -> Choice:
     if not hasattr(options, "power"):
         return Choice()
     return Choice(options.power, options.power_command, options.power_hz)
+
+
+class Images:
+    """The images that a command was given, in groups; progress and unreadable files go to standard error."""
+
+    def __init__(self, options: argparse.Namespace, paths: Sequence[Path], bundle: Bundle) -> None:
+        self.skipped: list[str] = []
+        self._told = self._skip if options.skip_unreadable else None
+        self._reader = Reader(paths, bundle, options.max_pixels, self._told)
+
+    def _skip(self, error: ClueError) -> None:
+        self.skipped.append(str(error))
+        print(f"clue-pi: skipped: {printable(error)}", file=sys.stderr)
+
+    def __iter__(self) -> Iterator[Source]:
+        done = 0
+        with Counter("images", self._reader.files, sys.stderr) as tell:
+            for source in batched(self._reader, READ_AT_ONCE):
+                yield source
+                done += len(source.images)
+                tell(done)
 
 
 def show(options: argparse.Namespace, result: object, lines: Sequence[str]) -> None:

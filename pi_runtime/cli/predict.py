@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pi_runtime import images
-from pi_runtime.cli.common import READ_AT_ONCE, bundle_and_images, open_runtime, show
+from pi_runtime.cli.common import Images, bundle_and_images, open_runtime, show
+from pi_runtime.errors import printable
 
 ABOUT = "classify images"
 EXAMPLE = "clue-pi predict cifar.clue cat.jpg"
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     path, paths = bundle_and_images(options.paths)
     with open_runtime(options, path) as runtime:
         results: list[dict[str, Any]] = []
-        for source in images.batched(images.read(paths, runtime.bundle), READ_AT_ONCE):
+        for source in Images(options, paths, runtime.bundle):
             answered = runtime.classify(source.images, options.forgotten)
             for name, answer in zip(source.names, answered, strict=True):
                 odds = None if answer.probability is None else round(answer.probability, 6)
@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _line(result: dict[str, Any]) -> str:
     forgotten = " forgotten: true" if result["forgotten"] else ""
+    image = printable(result["image"])
     if result["class"] is None:
-        return f"{result['image']}: no class{forgotten}"
-    return f"{result['image']}: {result['class']} {result['probability']:.3f}{forgotten}"
+        return f"{image}: no class{forgotten}"
+    return f"{image}: {result['class']} {result['probability']:.3f}{forgotten}"

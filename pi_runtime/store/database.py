@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import sqlite3
 import time
@@ -42,6 +43,15 @@ class Database:
         with self.errors():
             self.connection = sqlite3.connect(database, isolation_level=None, timeout=10)
         try:
+            # A database that somebody else made may hold statements of its own: none of them is carried out.
+            for setting in ("trusted_schema = OFF", "cell_size_check = ON"):
+                self.execute(f"PRAGMA {setting}")
+            for kind, name in self.rows(
+                "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
+            ):
+                raise ClueError(
+                    f"the store {folder} has the {kind} {name}, which no runtime makes: do not use it"
+                )
             for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self.execute(f"PRAGMA {setting}")
             # Deleted rows are overwritten with zeros.
@@ -59,7 +69,7 @@ class Database:
         """Turn SQLite's errors into a ClueError."""
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the second of a damaged file
             raise ClueError(f"the store {self.folder} failed: {error}; nothing was changed") from error
 
     @contextlib.contextmanager
@@ -98,6 +108,13 @@ class Database:
         """All rows of a query. Raises ClueError."""
         with self.errors():
             return self.connection.execute(query, values).fetchall()
+
+    def parsed(self, text: str) -> Any:
+        """JSON from a row. Raises ClueError when the database is damaged."""
+        try:
+            return json.loads(text)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ClueError(f"the store {self.folder} is damaged: a row has no JSON ({error})") from error
 
     def value(self, query: str, *values: object) -> Any:
         """The only value of a query that gives one row."""

@@ -67,10 +67,10 @@ class Request:
 _COLUMNS = ", ".join("class" if name == "class_name" else name for name in Request.__dataclass_fields__)
 
 
-def _request(row: Sequence[Any]) -> Request:
+def _request(row: Sequence[Any], database: Database) -> Request:
     values = dict(zip(Request.__dataclass_fields__, row, strict=True))
     for name in ("scalars", "options", "evidence"):
-        values[name] = json.loads(values[name] or "{}")
+        values[name] = database.parsed(values[name] or "{}")
     return Request(**values)
 
 
@@ -155,11 +155,12 @@ class Requests:
             last = self._database.value("SELECT max(id) FROM requests")
             known = "there is none so far" if last is None else f"the latest is {last}"
             raise ClueError(f"no request {request_id} is stored: {known} (clue-pi requests)")
-        return _request(rows[0])
+        return _request(rows[0], self._database)
 
     def all(self) -> list[Request]:
         """Every request, oldest first."""
-        return [_request(row) for row in self._database.rows(f"SELECT {_COLUMNS} FROM requests ORDER BY id")]
+        rows = self._database.rows(f"SELECT {_COLUMNS} FROM requests ORDER BY id")
+        return [_request(row, self._database) for row in rows]
 
     def next_queued(self) -> int | None:
         """The oldest queued request."""
@@ -272,4 +273,4 @@ class Requests:
     def records(self) -> list[dict[str, Any]]:
         """Every cost record, oldest first."""
         rows = self._database.rows("SELECT record FROM records ORDER BY id")
-        return [json.loads(record) for (record,) in rows]
+        return [self._database.parsed(record) for (record,) in rows]

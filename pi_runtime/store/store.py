@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pi_runtime import files
+from pi_runtime import files, private, trust
 from pi_runtime.bundle import Bundle
 from pi_runtime.errors import ClueError
 from pi_runtime.store import migrate
@@ -29,6 +29,8 @@ FOLDERS = ("generations", "keys", "checkpoints", "receipts")
 
 def _is_other(path: Path) -> bool:
     """Whether a path in the folder is none of what a process leaves that died while it made a store."""
+    if path.name == trust.LIST:  # an owner may trust a publisher before there is a store
+        return False
     return path.name not in FOLDERS or not path.is_dir() or any(path.iterdir())
 
 
@@ -38,10 +40,11 @@ def _prepare(folder: Path, bundle: Bundle) -> None:
         raise ClueError(f"the store {folder} lies in the bundle, which is only read: choose another folder")
     if folder.is_dir() and not (folder / "store.db").exists() and any(map(_is_other, folder.iterdir())):
         raise ClueError(f"{folder} holds other files and is no store: choose an empty or a new folder")
+    private.check(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        for private in (folder, *(folder / name for name in FOLDERS)):
-            private.mkdir(mode=0o700, exist_ok=True)
+        for own in (folder, *(folder / name for name in FOLDERS)):
+            own.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise ClueError(f"cannot use the store {folder}: {error.strerror}") from error
 

@@ -22,7 +22,19 @@ from clue_mobile.cli import main
 from pi_runtime import Bundle, Runtime
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("export", "check", "forget", "evaluate", "explain", "compare", "tune", "models", "train", "demo")
+COMMANDS = (
+    "export",
+    "check",
+    "forget",
+    "evaluate",
+    "explain",
+    "compare",
+    "tune",
+    "models",
+    "train",
+    "keygen",
+    "demo",
+)
 FORGET = "3"
 
 

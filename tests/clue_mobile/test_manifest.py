@@ -60,7 +60,12 @@ def test_it_says_what_the_model_is(digits: dict[str, Any]) -> None:
     assert digits["target"] == "pi5"
     assert digits["model"] == {"name": "digits_cnn", "classes": list("0123456789"), "parameters": 24_058}
     assert digits["input"] == {"shape": [1, 8, 8], "layout": "NCHW", "range": [0, 1], "color": "L"}
-    assert digits["preprocessing"] == {"mean": [0.3053], "std": [0.376], "inside_programs": True}
+    assert digits["preprocessing"] == {
+        "mean": [0.3053],
+        "std": [0.376],
+        "inside_programs": True,
+        "fit": "stretch",
+    }
     created = datetime.fromisoformat(digits["created"])
     assert created.tzinfo == UTC
     assert timedelta(0) <= datetime.now(UTC) - created < timedelta(hours=1)
@@ -145,6 +150,10 @@ def test_what_was_asked_for() -> None:
     assert manifest["method"]["tuned_batch"] == 8
     assert manifest["versions"]["onnx"] == "1"
     assert manifest["files"] == [FILE]
+    cropped = assemble(fit="center-crop", least_images=36)
+    assert cropped["preprocessing"]["fit"] == "center-crop"
+    assert cropped["method"]["least_images"] == 36
+    assert "least_images" not in manifest["method"]
     assert assemble(method="other")["notices"] == []  # the patent application is CLUE's
 
 

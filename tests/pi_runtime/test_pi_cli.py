@@ -57,9 +57,9 @@ def shell(toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_the_whole_way(shell: Shell) -> None:
     photos = shell.images()
     assert shell("add", shell.bundle, photos, "--label", "cat") == 0
-    assert shell.out == "cat: 19 added, 0 there already, samples 1-19\n"
+    assert shell.out == "cat: 19 added, 0 there already, samples 1-19, 19 stored\n"
     assert shell("add", shell.bundle, photos, "--label", "0") == 0
-    assert shell.out == "cat: 0 added, 19 there already, samples 1-19\n"
+    assert shell.out == "cat: 0 added, 19 there already, samples 1-19, 19 stored\n"
 
     cat = photos / "00.png"
     assert shell.json("predict", shell.bundle, cat) == [
@@ -159,14 +159,21 @@ def test_archives_bring_their_labels(shell: Shell) -> None:
     images = np.concatenate([toy.images(3, 0), toy.images(2, 1)])
     np.savez(path, x=images, y=np.array([0, 0, 0, 1, 1]))
     assert shell.json("add", shell.bundle, path) == [
-        {"class": "cat", "added": 3, "duplicates": 0},
-        {"class": "dog", "added": 2, "duplicates": 0},
+        {
+            "class": "cat",
+            "added": 3,
+            "duplicates": 0,
+            "samples": [1, 2, 3],
+            "stored": 3,
+            "least_images": None,
+        },
+        {"class": "dog", "added": 2, "duplicates": 0, "samples": [4, 5], "stored": 2, "least_images": None},
     ]
     assert shell("add", shell.bundle, path, "--label", "cat") == 2
     assert "y has other labels than 0: leave out --label" in shell.err
     np.savez(path, x=images, y=np.array([1, 1, 1, 0, 3]))
     assert shell("add", shell.bundle, path) == 2
-    assert "label 3 is out of range" in shell.err
+    assert "y has 3, which is out of range" in shell.err
     with Runtime.open(shell.bundle, shell.folder / "store", threads=1) as runtime:
         assert [len(runtime.store.sample_ids(label)) for label in range(3)] == [3, 2, 0]
     np.savez(path, x=images)

@@ -62,7 +62,7 @@ def test_values_that_are_not_finite_never_pass(own_bundle: Path, draws: Any, err
 
 
 @pytest.mark.parametrize(("draws", "message"), [
-    ([{"length": 50, "distribution": "constant", "a": 1.0}], "params of program predict has 50 elements"),
+    ([{"length": 50, "distribution": "constant", "a": 1.0}], "predict: golden input params has 50 elements"),
     ([{"length": 51, "distribution": "stored"}], "params of program predict is not stored"),
 ])  # fmt: skip
 def test_impossible_golden_inputs_are_named(own_bundle: Path, draws: Any, message: str) -> None:

@@ -28,7 +28,14 @@ def test_samples_are_listed(shell: Shell) -> None:
     (added,) = shell.json(
         "add", shell.bundle, shell.images(3, 1, 7), shell.folder / "images1-3-0", "--label", "1"
     )
-    assert added == {"class": "dog", "added": 3, "duplicates": 3, "samples": [8, 9, 10, 5, 6, 7]}
+    assert added == {
+        "class": "dog",
+        "added": 3,
+        "duplicates": 3,
+        "samples": [8, 9, 10, 5, 6, 7],
+        "stored": 6,
+        "least_images": None,
+    }
     assert shell("samples", shell.bundle) == 0
     assert shell.out == "cat: 4 samples, ids 1-4\ndog: 6 samples, ids 5-10\n"
     assert shell.json("samples", shell.bundle) == [

@@ -410,7 +410,7 @@ WEIGHTS: dict[str, Any] = {"params": toy.params(), "frozen": toy.FROZEN}
 @pytest.mark.parametrize(("file", "arrays", "message"), [
     ("weights.safetensors", {"params": toy.params()}, r"frozen is missing, the bundle needs \[1\]"),
     ("weights.safetensors", WEIGHTS | {"params": toy.params()[:-1]}, r"params is \[50\], .* needs \[51\]"),
-    ("weights.safetensors", WEIGHTS | {"params": toy.params().astype(np.float64)}, "params is float64"),
+    ("weights.safetensors", WEIGHTS | {"params": toy.params().astype(np.float64)}, "params is F64"),
     ("extra/importance.safetensors", {"other": toy.IMPORTANCE}, r"no array importance of shape \[51\]"),
 ])  # fmt: skip
 def test_arrays_that_do_not_fit_are_named(
