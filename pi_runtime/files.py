@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterable
@@ -74,6 +75,39 @@ def atomic_write(path: Path, chunks: Iterable[Chunk]) -> str:
             raise ClueError(f"cannot {step} {path}: {error.strerror}; nothing was changed") from error
         raise
     return digest.hexdigest()
+
+
+def erase(path: Path) -> None:
+    """Overwrite a file with zeros, flush it and remove it; one that is not there is fine.
+
+    Spare blocks of flash storage may keep the old content. A link is removed, not what it leads to. Raises
+    ClueError when a step fails; done again, it goes on.
+    """
+    try:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+        else:
+            try:
+                _overwrite(descriptor)
+            finally:
+                os.close(descriptor)
+        path.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise ClueError(f"cannot erase {path}: {error.strerror}") from error
+
+
+def _overwrite(descriptor: int) -> None:
+    left = os.fstat(descriptor).st_size
+    zeros = bytes(min(left, 1 << 20))
+    while left > 0:
+        left -= os.write(descriptor, zeros[:left])
+    os.fsync(descriptor)
 
 
 def append_line(path: Path, line: str) -> None:

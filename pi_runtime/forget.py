@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from pi_runtime import files, weights
 from pi_runtime.bundle import Bundle
 from pi_runtime.cost import Meter
@@ -77,7 +75,10 @@ def carry_out(bundle: Bundle, engine: Engine, store: Store, order: Order) -> Req
             raise ClueError(
                 f"no samples of {bundle.classes[order.label]!r} are stored: add some first (clue-pi add)"
             )
-        request_id = store.create_request(order.label, order.seed, order.scalars, sample_ids)
+        options = {"accuracy_at_most": order.accuracy_at_most}
+        request_id = store.create_request(
+            "class", order.label, order.seed, order.scalars, sample_ids, options
+        )
         return _Request(bundle, engine, store, order, request_id).carry_out()
 
 
@@ -113,12 +114,12 @@ class _Request:
 
     def _new_weights(self) -> str:
         """Run, verify and write the new weights; returns their SHA-256."""
-        self.store.set_status(self.id, "running")
+        self.store.begin(self.id, self.served.id)
         start = time.perf_counter()
         old = weights.read(self.served.path, self.served.sha256, self.bundle)
         self.meter.loaded(time.perf_counter() - start)
         images = self.store.images(self.id)
-        labels = np.full(len(images), self.order.label, np.int64)
+        labels = self.store.labels(self.id)
         order = self.order
         job = Job(images, labels, order.seed, order.scalars, order.progress, order.cancel)
         runner = Runner(self.bundle, self.engine, old, job, self.meter)

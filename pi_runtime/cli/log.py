@@ -23,13 +23,14 @@ def run(options: argparse.Namespace) -> int:
         requests, records = runtime.store.requests(), runtime.log()
     lines = []
     for request in requests:
-        outcome = told(request["status"], request["reason"], request["evidence"])
-        head = f"request {request['id']}, {request['class']}, {request['created']}"
+        outcome = told(request.status, request.reason, request.evidence)
+        head = f"request {request.id}, {request.about}, {request.created}"
         lines.append(f"{head}: {'; '.join(outcome)}")
         for record in records:
-            if record["request_id"] == request["id"]:
+            if record["request_id"] == request.id:
                 lines.append(_cost_line(record))
-    show(options, requests if options.requests else records, lines or ["no requests so far"])
+    shown = [request.as_dict() for request in requests] if options.requests else records
+    show(options, shown, lines or ["no requests so far"])
     return 0
 
 

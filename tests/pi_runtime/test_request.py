@@ -102,7 +102,7 @@ def test_the_same_seed_gives_the_same_file_and_another_does_not(toy_bundle: Path
 def test_a_drawn_seed_is_on_record_and_reproduces(runtime: Runtime, toy_bundle: Path, tmp_path: Path) -> None:
     runtime.add(toy.images(19, 0), "cat")
     result = runtime.forget("cat")
-    assert runtime.store.requests()[0]["seed"] == result.seed
+    assert runtime.store.requests()[0].seed == result.seed
     with Runtime.open(toy_bundle, tmp_path / "again", threads=1) as again:
         again.add(toy.images(19, 0), "cat")
         again.forget("cat", seed=result.seed)
@@ -168,7 +168,7 @@ class Watch:
         assert runtime.forgotten == []
         kept = [path.name for path in runtime.serving.path.parent.iterdir()]
         assert kept == [runtime.serving.path.name]
-        assert [request["status"] for request in runtime.store.requests()] == ([status] if status else [])
+        assert [request.status for request in runtime.store.requests()] == ([status] if status else [])
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_an_outcome_that_fails_its_checks_is_not_served(
     assert any(part in result.reason for part in reason.split("|"))
     assert result.generation == watch.before[0].id
     assert {record["status"] for record in result.records} == {"failed"}
-    assert watch.runtime.store.requests()[0]["reason"] == result.reason
+    assert watch.runtime.store.requests()[0].reason == result.reason
     watch.unchanged("failed")
 
 
@@ -237,7 +237,7 @@ def test_cancel_between_any_two_operations(watch: Watch) -> None:
         )
         assert (result.status, len(seen)) == ("cancelled", done)
     assert watch.runtime.serving == watch.before[0]
-    assert {request["status"] for request in watch.runtime.store.requests()} == {"cancelled"}
+    assert {request.status for request in watch.runtime.store.requests()} == {"cancelled"}
     assert watch.runtime.forget("cat", seed=5).status == "done"
 
 
@@ -271,7 +271,7 @@ def test_an_interrupt_after_the_swap_keeps_the_new_weights(
     monkeypatch.setattr(files, "append_line", interrupt)
     with pytest.raises(KeyboardInterrupt):
         watch.runtime.forget("cat", seed=5)
-    assert [request["status"] for request in watch.runtime.store.requests()] == ["done"]
+    assert [request.status for request in watch.runtime.store.requests()] == ["done"]
     assert watch.runtime.serving.request_id == 1
     assert np.mean(watch.runtime.predict(watch.images).argmax(1) == 0) < 0.25
 
@@ -307,7 +307,7 @@ def test_an_engine_that_fails_half_way(watch: Watch, monkeypatch: pytest.MonkeyP
     with pytest.raises(ClueError, match="out of memory"):
         watch.runtime.forget("cat", seed=5)
     watch.unchanged("failed")
-    assert "out of memory" in watch.runtime.store.requests()[0]["reason"]
+    assert "out of memory" in watch.runtime.store.requests()[0].reason
 
 
 def attempt(runtime: Runtime) -> RequestResult | str:
@@ -331,7 +331,7 @@ def test_every_write_that_can_fail(toy_bundle: Path, tmp_path: Path, faults: Fau
                 break
             assert "No space left on device; nothing was changed" in done
             assert (runtime.serving, runtime.predict(watch.images).tobytes()) == watch.before
-            assert runtime.store.requests()[-1]["status"] == "failed"
+            assert runtime.store.requests()[-1].status == "failed"
             assert len(list(runtime.serving.path.parent.iterdir())) == 1
         # Whatever fails from here on comes after the swap: the cost lines, which the store has too.
         assert isinstance(done, RequestResult)
@@ -357,13 +357,13 @@ def test_a_store_that_cannot_be_created_can_be_created_later(
 
 
 def test_a_swap_that_sqlite_refuses(watch: Watch) -> None:
-    watch.runtime.store._db.execute(
+    watch.runtime.store.database.execute(
         "CREATE TRIGGER full BEFORE INSERT ON generations BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
     )
     with pytest.raises(ClueError, match="disk is full; nothing was changed"):
         watch.runtime.forget("cat", seed=5)
     watch.unchanged("failed")
-    watch.runtime.store._db.execute("DROP TRIGGER full")
+    watch.runtime.store.database.execute("DROP TRIGGER full")
     assert watch.runtime.forget("cat", seed=5).status == "done"
 
 
@@ -412,7 +412,7 @@ def test_arrays_that_do_not_fit_are_named(
         runtime.add(toy.images(5, 0), "cat")
         with pytest.raises(ClueError, match=message):
             runtime.forget("cat")
-        assert [request["status"] for request in runtime.store.requests()] == ["failed"]
+        assert [request.status for request in runtime.store.requests()] == ["failed"]
 
 
 def test_a_bundle_for_another_runtime(own_bundle: Path, tmp_path: Path) -> None:

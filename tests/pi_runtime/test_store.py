@@ -38,7 +38,7 @@ def test_samples_are_stored_once_for_a_label(runtime: Runtime, store: Store) -> 
 def test_a_request_keeps_the_samples_that_it_began_with(runtime: Runtime, store: Store) -> None:
     images = toy.images(6, 0)
     runtime.add(images[:4], "cat")
-    request = store.create_request(0, 1, {}, store.sample_ids(0)[::-1])
+    request = store.create_request("class", 0, 1, {}, store.sample_ids(0)[::-1], {})
     runtime.add(images[4:], "cat")
     assert np.array_equal(store.images(request), images[3::-1])
 
@@ -50,17 +50,19 @@ def test_only_the_owner_can_read_it(store: Store) -> None:
 
 
 def test_it_writes_ahead_and_checks_references(store: Store) -> None:
-    assert store._rows("PRAGMA journal_mode") == [("wal",)]
-    assert store._rows("PRAGMA synchronous") == [(2,)]  # FULL: a commit survives a power cut
-    assert store._rows("PRAGMA foreign_keys") == [(1,)]
+    assert store.database.rows("PRAGMA journal_mode") == [("wal",)]
+    assert store.database.rows("PRAGMA synchronous") == [(2,)]  # FULL: a commit survives a power cut
+    assert store.database.rows("PRAGMA foreign_keys") == [(1,)]
     with pytest.raises(ClueError, match="FOREIGN KEY"):
-        store.create_request(0, 1, {}, [99])
+        store.database.execute("INSERT INTO request_samples VALUES (1, 0, 99)")
+    with pytest.raises(ClueError, match="no sample 99 is stored"):
+        store.create_request("class", 0, 1, {}, [99], {})
     assert store.requests() == []
 
 
 def test_a_second_serving_generation_is_impossible(store: Store) -> None:
     with pytest.raises(sqlite3.IntegrityError):
-        store._db.execute(
+        store.database.connection.execute(
             "INSERT INTO generations (file, sha256, created, serving) VALUES ('a', 'b', 'c', 1)"
         )
 
@@ -77,7 +79,7 @@ def test_the_weights_of_another_bundle_are_refused(runtime: Runtime, own_bundle:
 
 
 def test_a_newer_store_is_refused(runtime: Runtime) -> None:
-    runtime.store._db.execute("PRAGMA user_version = 2")
+    runtime.store.database.connection.execute("PRAGMA user_version = 3")
     with pytest.raises(ClueError, match="newer runtime"):
         Store(runtime.store.folder, runtime.bundle)
 
@@ -134,20 +136,21 @@ def test_a_request_waits_while_another_process_opens_the_store(
     runtime: Runtime, opened_bundle: Bundle
 ) -> None:
     runtime.add(toy.images(19, 0), "cat")
-    with Runtime.for_bundle(opened_bundle, runtime.store.folder) as other:
-        ready, release = threading.Event(), threading.Event()
+    ready, release = threading.Event(), threading.Event()
 
-        def hold() -> None:
-            with other.store.exclusive():
-                ready.set()
-                release.wait(5)
+    def hold() -> None:
+        other = Store(runtime.store.folder, opened_bundle)
+        with other.exclusive():
+            ready.set()
+            release.wait(5)
+        other.close()
 
-        thread = threading.Thread(target=hold)
-        thread.start()
-        ready.wait(5)
-        threading.Timer(0.2, release.set).start()
-        assert runtime.forget("cat", seed=5).status == "done"
-        thread.join()
+    thread = threading.Thread(target=hold)
+    thread.start()
+    ready.wait(5)
+    threading.Timer(0.2, release.set).start()
+    assert runtime.forget("cat", seed=5).status == "done"
+    thread.join()
 
 
 # Runs a request whose progress tells "running" and then sleeps for ever.
@@ -179,19 +182,20 @@ def test_a_second_process_is_refused_and_a_killed_one_reported(
             runtime.forget("cat")
         # Opening beside a running request does not take it for a dead one.
         Store(store.folder, opened_bundle).close()
-        assert [request["status"] for request in store.requests()] == ["running"]
+        assert [request.status for request in store.requests()] == ["running"]
         assert runtime.serving == before
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
     # What a process leaves that is killed while it writes.
-    for name in ("000001.safetensors", "000001.safetensors.part"):
+    for name in ("000002.safetensors", "000002.safetensors.part"):
         (before.path.parent / name).write_bytes(b"half")
     Store(store.folder, opened_bundle).close()
     (request,) = store.requests()
-    assert (request["status"], request["reason"]) == ("failed", "interrupted")
+    assert (request.status, request.reason) == ("paused", "interrupted")
     assert [path.name for path in before.path.parent.iterdir()] == [before.path.name]
     assert runtime.serving == before
+    store.cancel(request.id)
     assert runtime.forget("cat", seed=5).status == "done"
 
 
@@ -205,4 +209,4 @@ def test_two_processes_may_create_it_at_once(toy_bundle: Path, tmp_path: Path) -
     processes = [subprocess.Popen([sys.executable, "-c", code, *arguments]) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
     with Runtime.open(toy_bundle, tmp_path / "store", threads=1) as runtime:
-        assert runtime.store._rows("SELECT count(*) FROM generations") == [(1,)]
+        assert runtime.store.database.rows("SELECT count(*) FROM generations") == [(1,)]
