@@ -27,5 +27,5 @@ def payload() -> Iterator[tuple[str, bytes]]:
     yield from _files(resources.files("contract"), "contract")
     yield "pyproject.toml", runtime.joinpath("pyproject.runtime.toml").read_bytes()
     yield "README.md", runtime.joinpath("README.md").read_bytes()
-    for name in ("requirements.txt", "requirements-litert.txt"):
+    for name in ("install.sh", "requirements.txt", "requirements-litert.txt"):
         yield name, runtime.joinpath(name).read_bytes()

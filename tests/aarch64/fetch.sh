@@ -30,9 +30,9 @@ folder=$(cd "$folder" && pwd)
 rm -rf "$folder/complete" "$folder/root" "$folder/site" "$folder/qemu-aarch64"
 
 # an apt of our own: its folders, Debian's key, two suites
-mirror=${CLUE_DEBIAN_MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Origin: Debian' 'Created-By: Packages' 2>/dev/null |
-    grep -v security | head -n 1 || true)}
-mirror=${mirror:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep '/debian$' | head -n 1 || true)}
+# shellcheck disable=SC2016
+site='$(SITE)' # for apt, not for the shell
+mirror=${CLUE_DEBIAN_MIRROR:-$(apt-get indextargets --format "$site" 'Created-By: Packages' | grep '/debian$' | head -n 1 || true)}
 [ -n "$mirror" ] || { echo "fetch.sh: apt has no Debian source: set CLUE_DEBIAN_MIRROR to a mirror's address" >&2; exit 2; }
 key=/usr/share/keyrings/debian-archive-keyring.gpg
 [ -f "$key" ] || { echo "fetch.sh: $key is missing: install debian-archive-keyring" >&2; exit 2; }
@@ -78,5 +78,6 @@ ${PIP:-python3.11 -m pip} install --quiet --disable-pip-version-check --no-deps 
 "$folder/qemu-aarch64" -version | head -n 1
 "$here/python.sh" "$folder" -c 'import onnxruntime, platform, sys
 print("Python", sys.version.split()[0], platform.machine(), "onnxruntime", onnxruntime.__version__)'
+rm -rf "$apt"
 echo "$wanted" >"$folder/complete"
 du -sh "$folder" | cut -f1
