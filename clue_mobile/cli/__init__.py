@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from clue_mobile.cli import check, compare, demo, evaluate, explain, export, forget, models, train, tune
+from clue_mobile.cli import check, compare, demo, evaluate, explain, export, forget, models, push, train, tune
 from clue_mobile.errors import ClueError
 
 _INTERRUPTED = 130
@@ -25,7 +25,7 @@ app = typer.Typer(
     "then "
     "clue-mobile forget cifar.clue --data images.zip --forget airplane.",
 )
-for module in (export, check, forget, evaluate, explain, compare, tune, models, train, demo):
+for module in (export, check, push, forget, evaluate, explain, compare, tune, models, train, demo):
     app.command(name=module.__name__.rpartition(".")[2], help=module.HELP)(module.command)
 
 

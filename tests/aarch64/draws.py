@@ -16,4 +16,8 @@ drawn = {
     "permutation": rng.permutation(2**40 + 5, 3, 1001),
     "augmentation": np.concatenate([np.ravel(each) for each in rng.augmentation(5, 2, positions)]),
 }
-print(json.dumps({name: hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for name, a in drawn.items()}))
+print(
+    json.dumps(
+        {name: hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for name, a in drawn.items()}
+    )
+)
