@@ -11,8 +11,9 @@ from clue_mobile.cli.common import BundleArgument, JsonOption, bar, note, print_
 from clue_mobile.errors import ClueError
 
 HELP = (
-    "Copy a bundle to a Raspberry Pi over ssh and, with --install, install the runtime there. A copy that broke "
-    "off goes on where it was; the bundle on the device is replaced in one step, once every file is there.\n\n"
+    "Copy a bundle to a Raspberry Pi over ssh and, with --install, install the runtime there. A copy that "
+    "broke off goes on where it was; the bundle on the device is replaced in one step, once every file is "
+    "there.\n\n"
     "Example: clue-mobile push pi@raspberrypi.local cifar.clue --install"
 )
 

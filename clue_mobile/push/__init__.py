@@ -39,7 +39,7 @@ def push(
     install: Sequence[str] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Pushed:
-    """Copy a bundle to `folder` (in the home folder) of `host`, as `ssh` names it, under the bundle's own name.
+    """Copy a bundle to `folder` (in the home folder) of `host`, as `ssh` names it, under its own name.
 
     Every file is compared by SHA-256 on the device; a push that broke off goes on at the file where it was; a
     bundle of that name is replaced in one step. With `install`, the options of the installer, it runs
@@ -95,7 +95,7 @@ def _talk(
     total, done = sum(files[name].stat().st_size for name in need), 0
     for name in need:
         with files[name].open("rb") as stream:
-            for chunk in iter(lambda: stream.read(_CHUNK), b""):  # noqa: B023  used in this turn only
+            for chunk in iter(lambda: stream.read(_CHUNK), b""):
                 _write(ssh.stdin, chunk)
                 done += len(chunk)
                 if progress is not None:

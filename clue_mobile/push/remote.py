@@ -1,4 +1,4 @@
-"""The device's side of `clue-mobile push`: a program of its own, sent over ssh and run by the Pi's `python3 -c`.
+"""The device's side of `clue-mobile push`: a program of its own, sent over ssh, run by the Pi's `python3 -c`.
 
 Standard input: one line of JSON (name, folder, files [[path, sha256, bytes], ...], install), then the content
 of the files that it asked for, one after the other. Standard output: one line of JSON an answer. Complete

@@ -30,7 +30,7 @@ class Device:
 
 
 def _program() -> tuple[Path, dict[str, str]]:
-    """sshd, installed or unpacked in CLUE_SSHD (`dpkg -x` of openssh-server and libwrap0), and its environment."""
+    """sshd and its environment: installed, or openssh-server and libwrap0 unpacked in CLUE_SSHD."""
     unpacked = os.environ.get("CLUE_SSHD")
     if unpacked:
         libraries = ":".join(str(p) for p in (Path(unpacked) / "usr" / "lib").glob("*-linux-gnu"))
@@ -42,7 +42,7 @@ def _program() -> tuple[Path, dict[str, str]]:
 
 
 def _command(sshd: Path, configuration: Path, folder: Path, home: Path) -> list[str]:
-    """As root sshd wants a user sshd and /run/sshd: it gets them, and a user pi, in a mount namespace of its own."""
+    """As root sshd wants a user sshd and /run/sshd: it gets both, and a user pi, in a mount namespace."""
     serve = [str(sshd), "-D", "-e", "-f", str(configuration)]
     if os.geteuid() != 0:
         return serve
@@ -56,7 +56,10 @@ def _command(sshd: Path, configuration: Path, folder: Path, home: Path) -> list[
     users.write_text("\n".join([*others, *added]) + "\n")
     for path in (home, *home.rglob("*")):
         os.chown(path, _PI, _PI)
-    script = 'mount --bind "$1" /etc/passwd && mount -t tmpfs none /run && mkdir -m 755 /run/sshd && shift && exec "$@"'
+    script = (
+        'mount --bind "$1" /etc/passwd && mount -t tmpfs none /run && mkdir -m 755 /run/sshd && shift && '
+        'exec "$@"'
+    )
     return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", str(users), *serve]
 
 
