@@ -180,6 +180,11 @@ class Bundle:
         return merged
 
 
+def erased_mark(weights: Path) -> Path:
+    """The empty file that stands in place of the bundle's weights once sealing has erased them."""
+    return weights.with_name(weights.name + ".erased")
+
+
 def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is no JSON number")
 
@@ -283,6 +288,8 @@ def _build(root: Path, raw: Mapping[str, Any], digest: str) -> Bundle:
 def _check_files(bundle: Bundle, verify: bool) -> None:
     for entry in bundle.files.values():
         path = bundle.file(entry.file)
+        if entry.file == bundle.weights.file and not path.exists() and erased_mark(path).exists():
+            continue
         if not path.is_file():
             raise ClueError(f"bundle {bundle.root}: {entry.file} is missing; copy the bundle again")
         size = path.stat().st_size

@@ -29,7 +29,8 @@ def _write_all(descriptor: int, chunk: Chunk) -> None:
         left = left[os.write(descriptor, left) :]
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -67,7 +68,7 @@ def atomic_write(path: Path, chunks: Iterable[Chunk]) -> str:
         step = "rename"
         os.replace(temporary, path)  # noqa: PTH105  the one call that tests make fail
         step = "flush the folder of"
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except BaseException as error:
         _remove(temporary)
         _remove(path)
@@ -97,9 +98,20 @@ def erase(path: Path) -> None:
             finally:
                 os.close(descriptor)
         path.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise ClueError(f"cannot erase {path}: {error.strerror}") from error
+
+
+def overwrite(path: Path) -> None:
+    """Overwrite a file with zeros, flush it and cut it to nothing. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+    try:
+        _overwrite(descriptor)
+        os.ftruncate(descriptor, 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _overwrite(descriptor: int) -> None:

@@ -45,23 +45,31 @@ class Runtime:
         threads: int | None = None,
         verify: bool = True,
         engine: str | None = None,
+        policy: str = "refuse",
     ) -> Runtime:
         """Open a bundle folder and its store, which is created when it is not there.
 
         `threads` inside an operator: all usable processors when None. `verify` checks every file's SHA-256.
         `engine`: onnx or litert; when None the first of these that the bundle has programs for and that is
-        installed. Raises ClueError for a damaged or newer bundle, a store of another bundle, an engine that
-        the bundle or this computer lacks.
+        installed. `policy`: refuse, serve or pending, when the bundle is a new one whose weights bring back
+        what was forgotten. Raises ClueError for a damaged or newer bundle, a store of another bundle, an
+        engine that the bundle or this computer lacks.
         """
-        return Runtime.for_bundle(Bundle.open(bundle, verify), store, threads=threads, engine=engine)
+        opened = Bundle.open(bundle, verify)
+        return Runtime.for_bundle(opened, store, threads=threads, engine=engine, policy=policy)
 
     @staticmethod
     def for_bundle(
-        bundle: Bundle, store: Path | str, *, threads: int | None = None, engine: str | None = None
+        bundle: Bundle,
+        store: Path | str,
+        *,
+        threads: int | None = None,
+        engine: str | None = None,
+        policy: str = "refuse",
     ) -> Runtime:
         """`open` for a bundle that is open already."""
         chosen = engines.choose(bundle, engine, threads)
-        return Runtime(bundle, Store(Path(store), bundle), chosen)
+        return Runtime(bundle, Store(Path(store), bundle, policy), chosen)
 
     def close(self) -> None:
         """Close the store."""

@@ -8,12 +8,22 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi_runtime.cli import add, check, forget, log, predict
+from pi_runtime.cli import add, check, forget, log, predict, requests, rollback, samples, seal
 from pi_runtime.errors import ClueError
 
 # A command is a module: ABOUT, EXAMPLE, IMAGES (whether it takes images after the bundle), arguments(parser)
 # and run(options) -> exit code. The order is that of the help.
-COMMANDS = {"add": add, "forget": forget, "predict": predict, "log": log, "check": check}
+COMMANDS = {
+    "add": add,
+    "samples": samples,
+    "forget": forget,
+    "requests": requests,
+    "rollback": rollback,
+    "seal": seal,
+    "predict": predict,
+    "log": log,
+    "check": check,
+}
 
 _BUNDLE = (
     "BUNDLE is a .clue folder; left out, it is CLUE_BUNDLE or the bundle that the current folder belongs to."
@@ -68,6 +78,13 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--store", type=Path, metavar="DIR", help="folder of samples, weights and records")
         added.add_argument("--threads", type=int, metavar="N", help="threads (default: all processors)")
         added.add_argument("--engine", metavar="NAME", help="onnx or litert (default: the first that can)")
+        added.add_argument(
+            "--policy",
+            default="refuse",
+            metavar="NAME",
+            help="a new bundle that brings back what was forgotten: refuse (default), serve, pending (it "
+            "is forgotten again)",
+        )
         added.add_argument("--json", action="store_true", help="print the result as JSON")
         module.arguments(added)
         added.set_defaults(command=module.run)

@@ -7,6 +7,7 @@ from collections import Counter
 
 from pi_runtime import images
 from pi_runtime.cli.common import READ_AT_ONCE, bundle_and_images, open_runtime, show
+from pi_runtime.cli.ids import ranges
 from pi_runtime.errors import ClueError
 
 ABOUT = "store samples of a class"
@@ -26,6 +27,7 @@ def run(options: argparse.Namespace) -> int:
         label = None if options.label is None else runtime.bundle.label(options.label)
         given: Counter[int] = Counter()
         new: Counter[int] = Counter()
+        ids: dict[int, list[int]] = {}
         for source in images.batched(images.read(paths, runtime.bundle), READ_AT_ONCE):
             if source.labels is None and label is None:
                 raise ClueError(f"{source.names[0]} has no label: give --label")
@@ -36,13 +38,25 @@ def run(options: argparse.Namespace) -> int:
                 chosen = source.images[[other == one for other in labels]]
                 given[one] += len(chosen)
                 new[one] += len(runtime.add(chosen, one))
+                found = (i for i in runtime.store.find(chosen, one) if i is not None)
+                ids[one] = list(dict.fromkeys([*ids.get(one, []), *found]))
         classes = runtime.bundle.classes
         result = [
-            {"class": classes[one], "added": new[one], "duplicates": given[one] - new[one]} for one in given
+            {
+                "class": classes[one],
+                "added": new[one],
+                "duplicates": given[one] - new[one],
+                "samples": ids[one],
+            }
+            for one in given
         ]
     show(
         options,
         result,
-        [f"{r['class']}: {r['added']} added, {r['duplicates']} there already" for r in result],
+        [
+            f"{classes[one]}: {new[one]} added, {given[one] - new[one]} there already, "
+            f"samples {ranges(ids[one])}"
+            for one in given
+        ],
     )
     return 0

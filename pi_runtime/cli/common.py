@@ -52,7 +52,9 @@ def _default_store(bundle: Bundle) -> Path:
 def open_runtime(options: argparse.Namespace, path: Path | None) -> Runtime:
     bundle = Bundle.open(path or _default_bundle())
     store = options.store or _default_store(bundle)
-    return Runtime.for_bundle(bundle, store, threads=options.threads, engine=options.engine)
+    return Runtime.for_bundle(
+        bundle, store, threads=options.threads, engine=options.engine, policy=options.policy
+    )
 
 
 def show(options: argparse.Namespace, result: object, lines: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from pi_runtime.store.receipts import Make as Make
 from pi_runtime.store.requests import Request as Request
 from pi_runtime.store.requests import TransitionError as TransitionError
 from pi_runtime.store.samples import Sample as Sample
+from pi_runtime.store.seal import SealPlan as SealPlan
 from pi_runtime.store.store import Store as Store
 
-__all__ = ["Generation", "Issuer", "Make", "Request", "Sample", "Store", "TransitionError", "now"]
+__all__ = ["Generation", "Issuer", "Make", "Request", "Sample", "SealPlan", "Store", "TransitionError", "now"]

@@ -137,5 +137,5 @@ class Generations:
         """Remove every file of the folder that no row names; only who holds the lock may."""
         known = {file for (file,) in self._database.rows("SELECT file FROM generations WHERE file NOTNULL")}
         for path in self.folder.iterdir():
-            if path.name not in known:
+            if path.name not in known and not path.is_dir():
                 erase(path)

@@ -1,4 +1,4 @@
-"""The keys of the samples: files of 32 bytes outside of the database, so that one can be destroyed for good."""
+"""The keys of the samples: files of 32 bytes outside of the database, so that they can be destroyed."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Keys:
         return cipher(content)
 
     def give_up_unused(self) -> None:
-        """Mark the keys that no sample has any longer; `destroy_marked` removes their files after the commit."""
+        """Mark the keys that no sample has any longer; `destroy_marked` removes their files later."""
         self._database.execute(
             "UPDATE keys SET destroyed = ?, label = NULL WHERE destroyed IS NULL "
             "AND NOT EXISTS (SELECT 1 FROM samples WHERE key_id = keys.id)",
@@ -112,5 +112,5 @@ class Keys:
                 for (key_id,) in self._database.rows("SELECT id FROM keys WHERE destroyed IS NULL")
             }
             for path in self.folder.iterdir():
-                if path.name not in live:
+                if path.name not in live and not path.is_dir():
                     files.erase(path)

@@ -12,6 +12,7 @@ from pi_runtime.store.keys import Keys
 from pi_runtime.store.samples import Samples
 
 USER_VERSION = 2
+WAIT_S = 10.0  # for an older runtime that works on the store
 _TABLES = ("bundle", "samples", "requests", "request_samples", "generations", "records")
 
 
@@ -29,7 +30,7 @@ def prepare(database: Database, samples: Samples, keyring: Keys) -> None:
         with database.transaction():
             _create(database)
     if version == 1:
-        with database.exclusive(10.0, lambda: None):
+        with database.exclusive(WAIT_S, lambda: None):
             if _version(database) == 1:  # another process may have done it meanwhile
                 _from_1(database, samples, keyring)
 
@@ -81,6 +82,7 @@ def _from_1(database: Database, samples: Samples, keyring: Keys) -> None:
 
 
 def _copy_rows(database: Database) -> None:
+    dead = "status IN ('queued', 'running', 'verifying')"
     database.execute("INSERT INTO bundle SELECT key, value FROM old_bundle")
     # Each generation of version 1 was made from the one before it; what was unfinished had died.
     database.execute(
@@ -91,11 +93,11 @@ def _copy_rows(database: Database) -> None:
     database.execute(
         "INSERT INTO requests (id, kind, label, class, status, seed, scalars, samples, base_generation, "
         "reason, evidence, created, finished) SELECT id, 'class', label, class, "
-        "CASE WHEN status IN ('queued', 'running', 'verifying') THEN 'failed' ELSE status END, seed, scalars, "
+        f"CASE WHEN {dead} THEN 'failed' ELSE status END, seed, scalars, "
         "(SELECT count(*) FROM old_request_samples WHERE request_id = r.id), "
         "(SELECT parent FROM generations WHERE request_id = r.id), "
-        "CASE WHEN status IN ('queued', 'running', 'verifying') THEN 'interrupted' ELSE reason END, evidence, "
-        "created, CASE WHEN status IN ('queued', 'running', 'verifying') THEN ? ELSE finished END "
+        f"CASE WHEN {dead} THEN 'interrupted' ELSE reason END, evidence, "
+        f"created, CASE WHEN {dead} THEN ? ELSE finished END "
         "FROM old_requests AS r ORDER BY id",
         now(),
     )

@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from pi_runtime import files
 from pi_runtime.store.database import Database
+from pi_runtime.store.requests import Request
 
-# Gives the canonical JSON of a receipt from the SHA-256 of the one before it (64 zeros for the first) and its number.
 Make = Callable[[str, int], str]
-# Gives a `Make` for what the store does itself, from the kind (rollback, seal, adopt), the request and what happened.
-Issuer = Callable[[str, int | None, Mapping[str, Any]], Make]
+"""Given the SHA-256 of the receipt before (64 zeros for the first) and the number: the canonical JSON."""
+
+
+class Issuer(Protocol):
+    """Makes the receipts of what the store does itself; weights are named by their SHA-256."""
+
+    def rollback(self, *, before: str, after: str, requests: Sequence[int], classes: Sequence[str]) -> Make:
+        """`requests` lost their effect; `classes` are no longer forgotten."""
+        ...
+
+    def seal(
+        self,
+        request: Request,
+        *,
+        serving: str,
+        erased: Sequence[str],
+        not_erased: Sequence[tuple[str, str]],
+    ) -> Make:
+        """What was erased, in words and paths; what could not be, with the reason."""
+        ...
+
+    def adopt(self, *, before: str, after: str, policy: str, classes: Sequence[str]) -> Make:
+        """A new bundle's weights serve and bring `classes` back."""
+        ...
 
 
 class Receipts:
@@ -23,7 +45,7 @@ class Receipts:
         self.folder = database.folder / "receipts"
 
     def add(self, kind: str, request_id: int | None, make: Make) -> int:
-        """Make and insert the next receipt; returns its number. `write_files` writes the file after the commit."""
+        """Make and insert the next receipt; returns its number. `write_files` writes its file after that."""
         with self._database.transaction():
             rows = self._database.rows("SELECT id, receipt FROM receipts ORDER BY id DESC LIMIT 1")
             number, previous = (rows[0][0] + 1, _sha256(rows[0][1])) if rows else (1, "0" * 64)

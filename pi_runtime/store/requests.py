@@ -100,8 +100,8 @@ class Requests:
         database = self._database
         with database.transaction():
             request_id = database.insert(
-                "INSERT INTO requests (kind, label, class, status, seed, scalars, options, samples, retry_of, "
-                "created) VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO requests (kind, label, class, status, seed, scalars, options, samples, "
+                "retry_of, created) VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
                 *(kind, label, class_name, seed, json.dumps(dict(scalars), sort_keys=True)),
                 *(json.dumps(dict(options), sort_keys=True), len(sample_ids), retry_of, now()),
             )
@@ -135,7 +135,8 @@ class Requests:
             request_id,
         ):
             raise ClueError(
-                f"sample {sample} is part of request {other}, which is {status}: let that one end, or cancel it"
+                f"sample {sample} is part of request {other}, which is {status}: "
+                "let that one end, or cancel it"
             )
         if label is None:
             return
@@ -198,7 +199,7 @@ class Requests:
         self.move(request_id, "paused", reason=reason, evidence=json.dumps(evidence, sort_keys=True))
 
     def cancel(self, request_id: int) -> None:
-        """Queued or paused to cancelled; a running one is cancelled by the process that runs it (`finish`)."""
+        """Queued or paused to cancelled; a running one ends in the process that runs it."""
         with self._database.transaction():
             if (status := self.get(request_id).status) in ("running", "verifying"):
                 raise TransitionError(

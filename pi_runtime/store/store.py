@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,16 @@ from pi_runtime.store.database import BusyError, Database
 from pi_runtime.store.generations import Generation, Generations
 from pi_runtime.store.keys import Keys
 from pi_runtime.store.receipts import Issuer, Make, Receipts
-from pi_runtime.store.requests import Request, Requests
+from pi_runtime.store.requests import UNFINISHED, Request, Requests
 from pi_runtime.store.samples import Sample, Samples
+from pi_runtime.store.seal import Sealing, SealPlan
 from pi_runtime.store.update import BROUGHT_BACK, Update
 
 FOLDERS = ("generations", "keys", "checkpoints", "receipts")
 
 
 def _prepare(folder: Path, bundle: Bundle) -> None:
-    """Make the folders. Refuses one in the bundle, or that holds other things: a store is private and erasable."""
+    """Make the folders. Refuses one in the bundle, or with other files: a store is private and erasable."""
     if folder.resolve().is_relative_to(bundle.root.resolve()):
         raise ClueError(f"the store {folder} lies in the bundle, which is only read: choose another folder")
     if folder.is_dir() and not (folder / "store.db").exists() and any(folder.iterdir()):
@@ -52,7 +53,7 @@ class Store:
     def __init__(
         self, folder: Path, bundle: Bundle, policy: str = "refuse", issuer: Issuer | None = None
     ) -> None:
-        self.folder, self._bundle, self.issuer = folder, bundle, issuer
+        self.folder, self._bundle, self._policy, self.issuer = folder, bundle, policy, issuer
         _prepare(folder, bundle)
         self.database = Database(folder)
         self._keys = Keys(self.database)
@@ -60,6 +61,9 @@ class Store:
         self._requests = Requests(self.database, self.samples)
         self._generations = Generations(self.database)
         self._receipts = Receipts(self.database)
+        self._sealing = Sealing(
+            self.database, bundle, self._generations, self._requests, self.samples, self._remove_unnamed
+        )
         try:
             update = Update(self.database, bundle, self._generations, self._requests, self.samples, policy)
             self._open(update)
@@ -74,13 +78,21 @@ class Store:
         try:
             with self.exclusive(wait_s):
                 update.adopt(self._adopted)
+                # What fails here (a full disk, a reader) is tried again at the next open, or by `seal`.
+                with contextlib.suppress(ClueError):
+                    for request_id in self._sealing.begun():
+                        self._seal(request_id, lambda step: None)
         except BusyError:
             if not update.check():
                 raise
         update.check()
 
-    def _adopted(self, lost: Sequence[Request]) -> None:
-        self._issue("adopt", None, {"brought_back": [request.id for request in lost]})
+    def _adopted(self, lost: Sequence[Request], before: str) -> None:
+        if self.issuer is not None:
+            names = dict.fromkeys(one.class_name for one in lost if one.class_name is not None)
+            after = self.serving().sha256
+            make = self.issuer.adopt(before=before, after=after, policy=self._policy, classes=[*names])
+            self.add_receipt("adopt", None, make)
 
     def close(self) -> None:
         """Close the database."""
@@ -98,20 +110,28 @@ class Store:
 
     def _recover(self) -> None:
         self._requests.interrupted()
-        self.remove_unnamed()
+        # On a full disk the store can still be read; the next lock does it again.
+        with contextlib.suppress(ClueError):
+            self._remove_unnamed()
+            self._receipts.write_files()
 
-    def remove_unnamed(self) -> None:
+    def _remove_unnamed(self) -> None:
         """Remove what no row names: files half written, given up, or erased; needs the lock."""
         self._keys.destroy_marked()
         self._generations.remove_unnamed(files.erase)
-        kept = {self.checkpoint_path(one.id).name for one in self.requests() if one.finished is None}
+        # A checkpoint that goes on from erased weights holds what is left of them.
+        kept = {
+            self.checkpoint_path(number).name
+            for (number,) in self.database.rows(
+                f"SELECT id FROM requests WHERE status IN {UNFINISHED} AND NOT EXISTS "
+                "(SELECT 1 FROM generations WHERE id = base_generation AND erased NOTNULL)"
+            )
+        }
         for path in (self.folder / "checkpoints").iterdir():
-            if path.name not in kept:
+            if path.name not in kept and not path.is_dir():
                 files.erase(path)
         for path in (*self.folder.glob("*.part"), *(self.folder / "receipts").glob("*.part")):
             files.erase(path)
-        with contextlib.suppress(ClueError):  # a full disk: the rows have them
-            self._receipts.write_files()
 
     # --- samples
 
@@ -126,6 +146,10 @@ class Store:
     def sample_ids(self, label: int) -> list[int]:
         """The ids of a class's samples, oldest first."""
         return self.samples.ids(label)
+
+    def counts(self) -> dict[int, int]:
+        """How many samples each label has; labels without any are left out."""
+        return self.samples.counts()
 
     def listed(self, label: int | None = None) -> Iterator[Sample]:
         """The samples of a label, or all, oldest first, one by one."""
@@ -152,7 +176,7 @@ class Store:
         options: Mapping[str, Any],
         retry_of: int | None = None,
     ) -> int:
-        """A new request of kind "class" (with `label`) or "samples", queued, its samples frozen; returns its id.
+        """A new queued request of kind "class" (with `label`) or "samples", samples frozen; returns its id.
 
         Raises ClueError when there is no sample, one is not stored, stands twice, has another class, or is
         part of an unfinished request.
@@ -210,14 +234,14 @@ class Store:
                 base, serving = self.request(request_id).base_generation, self.serving().id
                 if base != serving:
                     raise ClueError(
-                        f"request {request_id} began with generation {base}, but {serving} serves now: retry it"
+                        f"request {request_id} began with generation {base}, now {serving} serves: retry it"
                     )
                 self._generations.insert(request_id, base, new_sha256)
             if receipt is not None:
                 self._receipts.add("forget", request_id, receipt)
         # The request has ended: that these fail is no reason to say otherwise. The next lock does them again.
+        self._write_receipts()
         with contextlib.suppress(ClueError):
-            self._receipts.write_files()
             files.erase(self.checkpoint_path(request_id))
 
     def checkpoint_path(self, request_id: int) -> Path:
@@ -242,6 +266,63 @@ class Store:
         """Every generation, oldest first."""
         return self._generations.all()
 
+    def rollback(self, generation: int) -> list[int]:
+        """Let a kept generation serve; returns the requests that lost their effect by it. Nothing is erased.
+
+        Raises ClueError when there is none of that id, it was erased, or it serves already.
+        """
+        with self.exclusive():
+            target, before = self._generations.get(generation), self.serving()
+            if target.erased is not None:
+                raise ClueError(f"generation {generation} was erased by sealing: it cannot serve again")
+            if target.serving:
+                raise ClueError(f"generation {generation} serves already")
+            if files.sha256_file(target.path) != target.sha256:
+                raise ClueError(f"weights {target.path} were changed: their SHA-256 is not the recorded one")
+            effective, forgotten = self._generations.effective(), self.forgotten()
+            with self.database.transaction():
+                self._generations.serve(generation)
+                lost = [one for one in effective if one not in self._generations.effective()]
+                if self.issuer is not None:
+                    back = [label for label in forgotten if label not in self.forgotten()]
+                    make = self.issuer.rollback(
+                        before=before.sha256,
+                        after=target.sha256,
+                        requests=lost,
+                        classes=[self._bundle.classes[label] for label in back],
+                    )
+                    self.add_receipt("rollback", None, make)
+            self._write_receipts()
+        return lost
+
+    def seal_plan(self, request_id: int) -> SealPlan:
+        """What `seal` would erase and what it could not. Raises ClueError as `seal` does."""
+        return self._sealing.plan(request_id)
+
+    def seal(
+        self, request_id: int, tell: Callable[[str], None] = lambda step: None
+    ) -> tuple[tuple[str, str], ...]:
+        """Make a request's effect final: erase its samples and keys, the weights before it, the bundle's own.
+
+        `tell` is given each step in words. Returns (path, reason) of what could not be erased. Raises
+        ClueError when the request is not done, has no effect, was sealed, or an unfinished request has its
+        samples; and when a step fails: the rest is then done by the next open, or by calling it again.
+        """
+        with self.exclusive():
+            self._sealing.begin(request_id)
+            return self._seal(request_id, tell)
+
+    def _seal(self, request_id: int, tell: Callable[[str], None]) -> tuple[tuple[str, str], ...]:
+        def issue(request: Request, erased: Sequence[str], not_erased: Sequence[tuple[str, str]]) -> None:
+            if self.issuer is not None:
+                serving = self.serving().sha256
+                make = self.issuer.seal(request, serving=serving, erased=erased, not_erased=not_erased)
+                self.add_receipt("seal", request_id, make)
+
+        not_erased = self._sealing.carry_on(request_id, issue, tell)
+        self._write_receipts()
+        return not_erased
+
     def forgotten(self) -> list[int]:
         """The labels that are forgotten by the serving weights, or are to be again after an update."""
         rows = self.database.rows(
@@ -258,13 +339,14 @@ class Store:
         """Add the receipt that `make(previous_sha256, number)` gives; returns its number."""
         number = self._receipts.add(kind, request_id, make)
         if not self.database.connection.in_transaction:
-            self._receipts.write_files()
+            self._write_receipts()
         return number
+
+    def _write_receipts(self) -> None:
+        """The rows have them: a file that cannot be written is written by the next lock."""
+        with contextlib.suppress(ClueError):
+            self._receipts.write_files()
 
     def receipts(self) -> list[str]:
         """The canonical JSON of every receipt, oldest first."""
         return self._receipts.all()
-
-    def _issue(self, kind: str, request_id: int | None, facts: Mapping[str, Any]) -> None:
-        if self.issuer is not None:
-            self.add_receipt(kind, request_id, self.issuer(kind, request_id, facts))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from pi_runtime import files
-from pi_runtime.bundle import Bundle
+from pi_runtime.bundle import Bundle, erased_mark
 from pi_runtime.errors import ClueError, unknown
 from pi_runtime.store.database import Database
 from pi_runtime.store.generations import Generations
@@ -50,7 +50,7 @@ class Update:
         }
 
     def check(self) -> bool:
-        """Whether the weights are those that were adopted last. Raises ClueError for other classes or input."""
+        """Whether these weights were adopted last. Raises ClueError for other classes or input."""
         stored = dict(self._database.rows("SELECT key, value FROM bundle"))
         identity = self._identity()
         for key in ("classes", "input"):
@@ -61,10 +61,11 @@ class Update:
                 )
         return stored.get("weights_sha256") == identity["weights_sha256"]
 
-    def adopt(self, note: Callable[[Sequence[Request]], None]) -> None:
-        """Bring the store to this bundle; `note` is called in the transaction of an update (a receipt).
+    def adopt(self, note: Callable[[Sequence[Request], str], None]) -> None:
+        """Bring the store to this bundle.
 
-        It is given the requests whose effect the new weights lack. Raises ClueError as the policy says, for a
+        When its weights lack the effect of requests, `note` is called in the transaction with these and the
+        SHA-256 of the weights that served before. Raises ClueError as the policy says, for a
         changed or erased weights file and for a full disk; then nothing is changed.
         """
         if not self.is_new() and self.check():
@@ -74,14 +75,13 @@ class Update:
                     self._write_identity()
             return
         lost = [self._requests.get(number) for number in self._generations.effective()]
-        new = self.is_new()
         if lost and self._policy == "refuse":
             raise ClueError(
-                f"the weights of {self._bundle.root} bring back what was forgotten ({_names(lost)}): open the "
-                "store with --policy pending to forget it again, --policy serve to serve it, or with the bundle "
-                "that it had"
+                f"the weights of {self._bundle.root} bring back what was forgotten ({_names(lost)}): give "
+                "--policy pending to forget it again, --policy serve to have it back, or the bundle before"
             )
         again = [(one, self._samples_of(one)) for one in lost] if self._policy == "pending" else []
+        before = self._generations.serving().sha256 if lost else ""
         digest = self._copy()
         try:
             with self._database.transaction():
@@ -92,8 +92,8 @@ class Update:
                         *(request.kind, request.label, request.class_name, request.seed, request.scalars),
                         *(sample_ids, {**request.options, BROUGHT_BACK: True}, request.id),
                     )
-                if not new:
-                    note(lost)
+                if lost:
+                    note(lost, before)
         except BaseException:
             files.erase(self._generations.path(self._generations.next_id()))
             raise
@@ -105,6 +105,10 @@ class Update:
         """Copy the bundle's weights to the place of the next generation; returns their SHA-256."""
         weights = self._bundle.weights
         source = self._bundle.file(weights.file)
+        if not source.exists() and erased_mark(source).exists():
+            raise ClueError(
+                f"the weights of {self._bundle.root} were erased by sealing: copy the bundle again"
+            )
         path = self._generations.path(self._generations.next_id())
         files.erase(path)
         try:
@@ -127,9 +131,8 @@ class Update:
         found = [] if request.label is None else self._samples.ids(request.label)
         if not found:
             raise ClueError(
-                f"{request.about} (request {request.id}) cannot be forgotten again, because sealing erased the "
-                "samples: open the store with the bundle that it had and add samples of the class, or give "
-                "--policy serve"
+                f"{request.about} (request {request.id}) cannot be forgotten again, its samples are erased: "
+                "add samples of the class with the bundle before, or give --policy serve"
             )
         return found
 

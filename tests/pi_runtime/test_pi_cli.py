@@ -17,7 +17,7 @@ import toy
 from PIL import Image
 
 from pi_runtime import Runtime
-from pi_runtime.cli import main
+from pi_runtime.cli import COMMANDS, main
 from pi_runtime.progress import ProgressLine
 from pi_runtime.request import Progress
 
@@ -57,7 +57,7 @@ def shell(toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_the_whole_way(shell: Shell) -> None:
     photos = shell.images()
     assert shell("add", shell.bundle, photos, "--label", "cat") == 0
-    assert shell.out == "cat: 19 added, 0 there already\n"
+    assert shell.out == "cat: 19 added, 0 there already, samples 1-19\n"
     assert shell("add", shell.bundle, photos, "--label", "0") == 0
     assert shell.out == "cat: 0 added, 19 there already\n"
 
@@ -208,7 +208,7 @@ def test_where_the_store_is_put(
     assert capsys.readouterr().out == "no requests so far\n"
 
 
-@pytest.mark.parametrize("command", ["add", "forget", "predict", "log", "check"])
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         main([command, "--help"])
