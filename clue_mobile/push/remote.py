@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -108,38 +109,54 @@ def _exchanged(one: Path, other: Path) -> bool:
     return bool(call(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
 
 
-def place(order: Any, stream: BinaryIO) -> Path:
-    """Receive what is missing and put the bundle in its place; returns it."""
-    files = [(checked(name), str(sha256), int(size)) for name, sha256, size in order["files"]]
-    if checked(order["name"]) != Path(order["name"]).name:
-        raise Refused(f"{order['name']!r} is no name of a folder")
-    folder = Path.home() / order["folder"]
-    folder.mkdir(parents=True, exist_ok=True)
-    target, part = folder / order["name"], folder / f".{order['name']}.part"
-    lock = os.open(folder / f".{order['name']}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+@contextlib.contextmanager
+def alone(folder: Path, name: str) -> Iterator[None]:
+    """One push to a bundle at a time. Raises Refused."""
+    lock = os.open(folder / f".{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise Refused(f"another push to {target} is running: wait until it ends") from None
+        os.close(lock)
+        raise Refused(f"another push to {folder / name} is running: wait until it ends") from None
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def place(order: Any, stream: BinaryIO) -> Path:
+    """Receive what is missing and put the bundle in its place; returns it."""
+    files = [(checked(name), str(sha256), int(size)) for name, sha256, size in order["files"]]
+    name = checked(order["name"])
+    if name != Path(name).name:
+        raise Refused(f"{name!r} is no path inside a bundle's folder")
+    folder = Path.home() / order["folder"]
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder, name):
+        _receive_all(folder / name, folder / f".{name}.part", files, stream)
+    return folder / name
+
+
+def _receive_all(target: Path, part: Path, files: list[tuple[str, str, int]], stream: BinaryIO) -> None:
     if target.exists() and not (target / "manifest.json").is_file():
         raise Refused(f"{target} exists and is no bundle: remove it, or give another --folder")
     if target.exists() and all(whole(target / name, *rest) for name, *rest in files):
         answer(need=[], there=True)
-        return target
+        return
     part.mkdir(exist_ok=True)
     names = {name for name, _, _ in files}
     for path in part.rglob("*"):  # of another version of the bundle, or half a file
         if not path.is_dir() and str(path.relative_to(part)) not in names:
             path.unlink()
     need = [(name, sha256, size) for name, sha256, size in files if not whole(part / name, sha256, size)]
-    missing, free = sum(size for _, _, size in need), shutil.disk_usage(folder).free
+    missing, free = sum(size for _, _, size in need), shutil.disk_usage(part).free
     if missing + (16 << 20) > free:
-        raise Refused(f"{folder} has {free >> 20} MiB free, the bundle needs {(missing >> 20) + 17} MiB")
+        needed = (missing >> 20) + 17
+        raise Refused(f"{target.parent} has {free >> 20} MiB free, the bundle needs {needed} MiB")
     answer(need=[name for name, _, _ in need], there=False)
     for name, sha256, size in need:
         receive(stream, part / name, sha256, size)
     swap(part, target)
-    return target
 
 
 def main() -> int:

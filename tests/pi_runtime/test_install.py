@@ -71,7 +71,8 @@ def pi_of(tmp_path: Path, machine: str = "aarch64") -> Path:
 
 
 @pytest.mark.parametrize(("machine", "sentence"), [
-    ("armv7l", "this is a 32-bit system (armv7l): onnxruntime has no wheels for it; install the 64-bit Raspberry Pi OS"),
+    ("armv7l", "this is a 32-bit system (armv7l): onnxruntime has no wheels for it; "
+     "install the 64-bit Raspberry Pi OS"),
     ("riscv64", "this processor is riscv64: clue-pi needs aarch64 (a Pi with the 64-bit Raspberry Pi OS)"),
 ])  # fmt: skip
 def test_other_processors_are_refused(runtime: Path, tmp_path: Path, machine: str, sentence: str) -> None:
@@ -104,7 +105,8 @@ def test_a_full_disk_is_told_before_anything_is_written(runtime: Path, tmp_path:
     done = install(runtime, "--prefix", tmp_path / "app", path=full)
     assert done.returncode == 2
     assert done.stderr == (
-        f"install.sh: {tmp_path} has 300 MiB free, the installation needs 400: free some or use another --prefix\n"
+        f"install.sh: {tmp_path} has 300 MiB free, the installation needs 400: "
+        "free some or use another --prefix\n"
     )
     assert not (tmp_path / "app").exists()
 
@@ -112,8 +114,10 @@ def test_a_full_disk_is_told_before_anything_is_written(runtime: Path, tmp_path:
 @pytest.mark.parametrize(("options", "sentence"), [
     (["--prefx"], "unknown option --prefx; see --help"),
     (["--prefix"], "--prefix needs a value; see --help"),
-    (["--wheels", "/no/such"], "--wheels /no/such: there is no such folder; make it with --download on another computer"),
-    (["--python", "no-such-python"], "no-such-python does not run: --python names a Python from 3.11 to 3.13"),
+    (["--wheels", "/no/such"], "--wheels /no/such: there is no such folder; "
+     "make it with --download on another computer"),
+    (["--python", "no-such-python"],
+     "no-such-python does not run: --python names a Python from 3.11 to 3.13"),
     (["--service"], "--service runs a bundle: start install.sh from the runtime/ folder of one"),
 ])  # fmt: skip
 def test_options_that_are_wrong(runtime: Path, tmp_path: Path, options: list[str], sentence: str) -> None:
@@ -127,8 +131,8 @@ def test_half_a_copy_is_refused(runtime: Path, tmp_path: Path) -> None:
     (copy / "contract" / "schema.sql").unlink()
     done = install(copy, "--prefix", tmp_path / "app")
     assert done.returncode == 2
-    assert done.stderr.endswith(
-        "schema.sql is missing: copy the whole bundle, install.sh stays in its runtime/ folder\n"
+    assert (
+        "schema.sql is missing: copy the whole bundle, install.sh stays in its runtime/ folder" in done.stderr
     )
 
 
@@ -232,5 +236,5 @@ def test_the_whole_life_of_a_request_from_the_runtime_folder_alone(
     records = pi("log", bundle)
     assert records[-1]["phase"] == "request"
     assert {record["status"] for record in records} == {"done"}
-    pi("seal", bundle, str(result["id"]), "--yes")
+    pi("seal", bundle, "--request", str(result["id"]), "--yes")
     assert not [p for p in (tmp_path / "store" / "generations").iterdir() if p.name.startswith("000001")]
