@@ -66,12 +66,16 @@ class Program:
 
 @dataclass(frozen=True)
 class Value:
-    """An array that the runtime holds while a request runs; `shape` is that of one row for role "cache"."""
+    """An array that the runtime holds while a request runs; `shape` is that of one row for role "cache".
+
+    `storage` is "float32", or "bits" for zeros and ones that a checkpoint packs.
+    """
 
     name: str
     role: str
     shape: Shape
     init: Mapping[str, Any]
+    storage: str = "float32"
 
     @property
     def weights_key(self) -> str | None:
@@ -93,8 +97,20 @@ class Random:
 
 
 @dataclass(frozen=True)
+class Collapse:
+    """The retain-free signal: of `probes` images, `kept_at_least` percent must keep their class."""
+
+    probes: int
+    kept_at_least: float
+
+
+@dataclass(frozen=True)
 class Bundle:
-    """What the manifest says; `input_shape` is (C, H, W), `color` "RGB" or "L"."""
+    """What the manifest says; `input_shape` is (C, H, W), `color` "RGB" or "L".
+
+    The last four are None in a bundle without them: the limit for requests of samples, the file of the guard
+    images, by how many points the accuracy on these may fall, the signal that stands in for them.
+    """
 
     root: Path
     name: str
@@ -114,6 +130,10 @@ class Bundle:
     plan: plan.Plan
     files: Mapping[str, FileEntry]
     notices: tuple[str, ...]
+    sample_accuracy_at_most: float | None = None
+    guard: str | None = None
+    guard_drop_at_most: float | None = None
+    collapse: Collapse | None = None
 
     @staticmethod
     def open(path: Path | str, verify: bool = True) -> Bundle:
@@ -260,6 +280,7 @@ def _random(name: str, raw: Mapping[str, Any]) -> Random:
 
 def _build(root: Path, raw: Mapping[str, Any], digest: str) -> Bundle:
     method, (channels, height, width) = raw["method"], raw["input"]["shape"]
+    verify = method["verify"]
     return Bundle(
         root=root,
         name=raw["name"],
@@ -271,10 +292,10 @@ def _build(root: Path, raw: Mapping[str, Any], digest: str) -> Bundle:
         batch=method["batch"],
         tuned_batch=method["tuned_batch"],
         scalars={name: float(value) for name, value in method["scalars"].items()},
-        forget_accuracy_at_most=float(method["verify"]["forget_accuracy_at_most"]),
+        forget_accuracy_at_most=float(verify["forget_accuracy_at_most"]),
         weights=FileEntry(**raw["weights"]),
         values={
-            name: Value(name, value["role"], tuple(value["shape"]), value["init"])
+            name: Value(name, value["role"], tuple(value["shape"]), value["init"], value["storage"])
             for name, value in raw["values"].items()
         },
         randoms={name: _random(name, random) for name, random in raw["randoms"].items()},
@@ -282,6 +303,10 @@ def _build(root: Path, raw: Mapping[str, Any], digest: str) -> Bundle:
         plan=plan.parse(raw["plan"]),
         files={entry["file"]: FileEntry(**entry) for entry in raw["files"]},
         notices=tuple(raw["notices"]),
+        sample_accuracy_at_most=verify.get("sample_accuracy_at_most"),
+        guard=raw["guard"]["file"] if "guard" in raw else None,
+        guard_drop_at_most=verify.get("guard_drop_at_most"),
+        collapse=Collapse(**verify["collapse"]) if "collapse" in verify else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from array import array
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,15 @@ class _Account:
         if not self.wall_s:
             self.thermal_start = device.temperature()
 
+    def state(self) -> dict[str, Any]:
+        """Every sum as JSON; step times to the microsecond."""
+        fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return {**fields, "steps": [round(seconds, 6) for seconds in self.steps]}
+
+    @staticmethod
+    def restored(state: Mapping[str, Any]) -> _Account:
+        return _Account(**{**state, "steps": array("d", state["steps"])})
+
     def leave(self, peak: int) -> None:
         self.peak = max(self.peak, peak)
         self.thermal_end = device.temperature()
@@ -57,6 +67,7 @@ class Meter:
         self._request = _Account(batch)
         self._request.enter()
         self._open = ""
+        self._earlier = (0.0, 0.0)  # wall and processor time of the parts before an interruption
         self._start = (time.perf_counter(), time.process_time())
 
     @property
@@ -117,14 +128,36 @@ class Meter:
         cancelled.
         """
         self._change("")
-        start_wall, start_cpu = self._start
-        self._request.wall_s = time.perf_counter() - start_wall
-        self._request.cpu_s = time.process_time() - start_cpu
-        self._request.leave(self._memory.read())
+        self._close_request()
         common = {"request_id": request_id, "model_sha256": model_sha256, "status": status}
         entered = {phase: account for phase, account in self._phases.items() if account.wall_s}
         accounts = {**entered, "request": self._request}
         return [self._record(phase, account, common) for phase, account in accounts.items()]
+
+    def _close_request(self) -> None:
+        """Bring the request's own sums up to this moment."""
+        (wall, cpu), (earlier_wall, earlier_cpu) = self._start, self._earlier
+        self._request.wall_s = earlier_wall + time.perf_counter() - wall
+        self._request.cpu_s = earlier_cpu + time.process_time() - cpu
+        self._request.leave(self._memory.read())
+
+    def state(self) -> dict[str, Any]:
+        """The sums so far as JSON, for a checkpoint: {"request": sums, "phases": {phase: sums}}."""
+        open_phase = self._open
+        self._change("")
+        self._close_request()
+        phases = {phase: account.state() for phase, account in self._phases.items()}
+        self._open = open_phase
+        return {"request": self._request.state(), "phases": phases}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on with the sums of `state`; call it before anything is measured.
+
+        Raises TypeError or KeyError when these are not the sums of this version.
+        """
+        self._request = _Account.restored(state["request"])
+        self._phases = {phase: _Account.restored(sums) for phase, sums in state["phases"].items()}
+        self._earlier = (self._request.wall_s, self._request.cpu_s)
 
     def _record(self, phase: str, account: _Account, common: Mapping[str, Any]) -> dict[str, Any]:
         engine = self._engine

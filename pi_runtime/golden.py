@@ -34,10 +34,7 @@ def check(bundle: Bundle, engine: Engine) -> list[GoldenResult]:
     programs = [each for each in bundle.programs.values() if engine.name in each.files]
     for program in programs or bundle.programs.values():
         stored = WeightsFile(bundle.file(program.golden.file))
-        inputs = {
-            port.name: _input(bundle, program, number, port, stored)
-            for number, port in enumerate(program.inputs)
-        }
+        inputs = golden_inputs(bundle, program, stored)
         outputs = {port.name: np.zeros(port.shape, np.float32) for port in program.outputs}
         load(bundle, engine, program.name).run(inputs, outputs)
         for name, stride in program.golden.strides.items():
@@ -47,6 +44,13 @@ def check(bundle: Bundle, engine: Engine) -> list[GoldenResult]:
             tolerance = program.golden.tolerances[name]
             results.append(GoldenResult(program.name, name, error, tolerance, error <= tolerance))
     return results
+
+
+def golden_inputs(bundle: Bundle, program: Program, stored: Mapping[str, Array]) -> dict[str, Array]:
+    """The golden inputs of a program by port; `stored` are the arrays of its golden file."""
+    return {
+        port.name: _input(bundle, program, number, port, stored) for number, port in enumerate(program.inputs)
+    }
 
 
 def _input(bundle: Bundle, program: Program, number: int, port: Port, stored: Mapping[str, Array]) -> Array:

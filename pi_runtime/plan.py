@@ -167,6 +167,40 @@ def _size(node: Node, n: int, scalars: Mapping[str, float], outer: int | None) -
     return body if isinstance(node, Phase) else body * _iterations(node, n, scalars, outer)
 
 
+def epoch_end(plan: Plan, n: int, scalars: Mapping[str, float], cursor: int) -> int | None:
+    """Whether an epoch of an outermost epochs loop ends before operation `cursor`: there a checkpoint goes.
+
+    Then the number of the operation after all epochs of this loop, else None.
+    """
+    left = _operations_left(plan, n, scalars, None, cursor)
+    return None if left is None else cursor + left
+
+
+def _operations_left(
+    nodes: Sequence[Node], n: int, scalars: Mapping[str, float], outer: int | None, done: int
+) -> int | None:
+    """When an epoch ends after `done` operations of these nodes: how many its loop has left."""
+    for node in nodes:
+        size = _size(node, n, scalars, outer)
+        if done > size:
+            done -= size
+            continue
+        if not (size and done):
+            return None
+        match node:
+            case Phase():
+                return _operations_left(node.body, n, scalars, outer, done)
+            case Loop() | Batches():
+                body = size // _iterations(node, n, scalars, outer)
+                if isinstance(node, Loop) and node.kind == "epochs":
+                    return None if done % body else size - done
+                inner = node.size if isinstance(node, Batches) else outer
+                return _operations_left(node.body, n, scalars, inner, (done - 1) % body + 1)
+            case _:
+                return None
+    return None
+
+
 def operations(
     plan: Plan, n: int, scalars: Mapping[str, float], seed: int, start: int = 0
 ) -> Iterator[Operation]:

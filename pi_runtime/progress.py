@@ -19,10 +19,13 @@ class ProgressLine:
         self._start = time.monotonic()
         self._shown = 0.0
         self._width = 0
+        self._first: float | None = None  # the share that was done already: a request may go on
 
     def __call__(self, progress: Progress) -> None:
         share = progress.done / progress.total
         elapsed = time.monotonic() - self._start
+        if self._first is None:
+            self._first = share - 1 / progress.total
         if self._terminal:
             if elapsed - self._shown < 0.1 and progress.done < progress.total:
                 return
@@ -39,7 +42,7 @@ class ProgressLine:
             self._stream.write("\n")
 
     def _write(self, progress: Progress, share: float, elapsed: float) -> None:
-        left = elapsed / share - elapsed
+        left = elapsed * (1 - share) / (share - (self._first or 0.0))
         metrics = "".join(f" {name} {value:.4g}" for name, value in progress.metrics.items())
         where = f"{progress.phase} epoch {progress.epoch + 1}"
         text = f"{share:4.0%} {where}, {elapsed:.0f} s, {left:.0f} s left at most{metrics}"

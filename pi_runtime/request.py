@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,10 @@ from pi_runtime.values import Values
 
 class Cancelled(Exception):  # noqa: N818  not an error: the user asked for it
     """The request was cancelled between two operations."""
+
+
+class Paused(Exception):  # noqa: N818  not an error: it goes on later
+    """The request stops here for now; the message is the reason."""
 
 
 class Refused(Exception):  # noqa: N818  not an error: a check of the outcome said no
@@ -41,19 +47,22 @@ class Progress:
 
 @dataclass(frozen=True)
 class Job:
-    """What a request works on; `images` are its frozen samples, uint8 [N, H, W, C], `labels` int64 [N]."""
+    """What a request works on; `images` are its frozen samples, uint8 [N, H, W, C], `labels` int64 [N].
+
+    `check` is called between operations and may raise Cancelled or Paused. `enough` is asked after each epoch
+    of the outermost epochs loop and ends that loop with True. `save` is called after each such epoch, and
+    each `save_every` runs of programs unless that is 0.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     seed: int
     scalars: Mapping[str, float]
     progress: Callable[[Progress], None] | None = None
-    cancel: Callable[[], bool] | None = None
-
-    def check_cancelled(self) -> None:
-        """Raise Cancelled when the user asked for it."""
-        if self.cancel is not None and self.cancel():
-            raise Cancelled
+    check: Callable[[], None] = lambda: None
+    enough: Callable[[], bool] | None = None
+    save: Callable[[], None] | None = None
+    save_every: int = 0
 
 
 @dataclass
@@ -66,77 +75,144 @@ class Evidence:
     stops: list[dict[str, float]] = field(default_factory=list)
 
 
-class Runner:
-    """Holds the sessions, values and buffers of one request.
+@dataclass(frozen=True)
+class Begun:
+    """How far an earlier part of the request came; `evidence` is what `Runner.so_far` gave."""
 
-    Raises ClueError when a program cannot be loaded or fails.
+    cursor: int
+    values: Mapping[str, Array]
+    evidence: Mapping[str, Any]
+
+
+class Runner:
+    """Holds the sessions, values and buffers of one request; `cursor` is the number of the next operation.
+
+    With `begun` it goes on where that ended. Raises ClueError when a program cannot be loaded or fails.
     """
 
     def __init__(
-        self, bundle: Bundle, engine: Engine, served: Mapping[str, Array], job: Job, meter: Meter
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        served: Mapping[str, Array],
+        job: Job,
+        meter: Meter,
+        begun: Begun | None = None,
     ) -> None:
         self.bundle, self.job, self.meter = bundle, job, meter
+        self.cursor = 0
         self.evidence = Evidence()
+        # The running mean of each metric: (epoch, sum, count).
         self._sums: dict[tuple[str, str], tuple[int, float, int]] = {}
         self._sessions: dict[str, Session] = {}
         self._classifiers: dict[str, Classifier] = {}
         self._buffers: dict[tuple[str, ...], Array] = {}
         start = time.perf_counter()
         self.values = Values(bundle, served, len(job.images), job.seed)
+        if begun is not None:
+            self._go_on(begun)
         meter.loaded(time.perf_counter() - start)
-        for phase, name in _programs(bundle.plan):
+        for phase, name in programs(bundle.plan):
             if name not in self._sessions:
                 start = time.perf_counter()
                 self._sessions[name] = load(bundle, engine, name)
                 meter.loaded(time.perf_counter() - start, phase)
 
+    def _go_on(self, begun: Begun) -> None:
+        """Take over what an earlier part left. Raises KeyError, TypeError or ValueError if it is not that."""
+        self.cursor = begun.cursor
+        evidence = dict(begun.evidence)
+        self._sums = {
+            (phase, name): (epoch, total, count) for phase, name, epoch, total, count in evidence.pop("sums")
+        }
+        self.evidence = Evidence(**evidence)
+        self.values.restore(begun.values)
+
+    def so_far(self) -> dict[str, Any]:
+        """The evidence so far, with the sums that its unfinished means are made of; JSON."""
+        sums = [[*key, *sums] for key, sums in self._sums.items()]
+        return {**dataclasses.asdict(self.evidence), "sums": sums}
+
     def run(self) -> None:
-        """Carry out the whole plan. Raises Cancelled, Refused (a metric is not finite) or ClueError."""
+        """Carry out the plan from the cursor on.
+
+        Raises Cancelled, Paused (the cursor says where to go on), Refused (a metric is not finite) or
+        ClueError.
+        """
         job, plan = self.job, self.bundle.plan
         n = len(job.images)
         total = plans.total(plan, n, job.scalars)
-        start: int | None = 0
-        while start is not None:
-            start = self._until_stop(plans.operations(plan, n, job.scalars, job.seed, start), total)
+        while self.cursor < total:
+            self._until_jump(plans.operations(plan, n, job.scalars, job.seed, self.cursor), total)
 
-    def _until_stop(self, operations: Iterable[plans.Operation], total: int) -> int | None:
-        """Carry out operations until a stop is taken; returns where to go on, None at the plan's end."""
+    def _until_jump(self, operations: Iterable[plans.Operation], total: int) -> None:
+        """Carry out operations until one leads elsewhere than to the next."""
+        job = self.job
         for operation in operations:
-            self.job.check_cancelled()
-            place, metrics = operation.place, {}
-            self.evidence.epochs_run = max(self.evidence.epochs_run, place.epoch + 1)
-            batch = None if place.positions is None else len(place.positions)
-            with self.meter.measure(place.phase, batch, step=isinstance(operation, plans.Run)):
-                match operation:
-                    case plans.Run():
-                        metrics = self._run(operation)
-                    case plans.Reset():
-                        for name in operation.node.values:
-                            self.values.reset(name, place.epoch, place.repeat)
-                    case plans.Stop() if operation.due and self._low_enough(operation):
-                        self.evidence.stopped_early = True
-                        return operation.leave_to
-            self._log(operation, metrics)
-            if self.job.progress is not None:
-                done = operation.number + 1
-                self.job.progress(Progress(place.phase, place.epoch, done, total, metrics))
-        return None
+            job.check()
+            self.cursor = self._carry_out(operation, total)
+            leave_to = plans.epoch_end(self.bundle.plan, len(job.images), job.scalars, self.cursor)
+            if leave_to is not None and job.enough is not None and job.enough():
+                self.evidence.stopped_early = self.evidence.stopped_early or self.cursor < leave_to
+                self.cursor = leave_to
+            if job.save is not None and (leave_to is not None or self._saves_after(operation)):
+                job.save()
+            if self.cursor != operation.number + 1:
+                return
+
+    def _saves_after(self, operation: plans.Operation) -> bool:
+        every = self.job.save_every
+        return every > 0 and isinstance(operation, plans.Run) and self.meter.steps % every == 0
+
+    def _carry_out(self, operation: plans.Operation, total: int) -> int:
+        """Carry out one operation; returns the number of the next."""
+        place, metrics = operation.place, {}
+        self.evidence.epochs_run = max(self.evidence.epochs_run, place.epoch + 1)
+        batch = None if place.positions is None else len(place.positions)
+        with self.meter.measure(place.phase, batch, step=isinstance(operation, plans.Run)):
+            match operation:
+                case plans.Run():
+                    metrics = self._run(operation)
+                case plans.Reset():
+                    for name in operation.node.values:
+                        self.values.reset(name, place.epoch, place.repeat)
+                case plans.Stop() if operation.due and self._low_enough(operation):
+                    self.evidence.stopped_early = True
+                    return operation.leave_to
+        self._log(operation, metrics)
+        if self.job.progress is not None:
+            done = operation.number + 1
+            self.job.progress(Progress(place.phase, place.epoch, done, total, metrics))
+        return operation.number + 1
 
     def accuracy(self, program: str, most: int | None = None) -> float:
         """Percent of the request's samples that `program` gives their label, over at most `most` of them."""
         n = len(self.job.images)
         count = n if most is None else min(most, n)
         positions = np.arange(count) * n // count
+        logits = self.logits(self.job.images, positions, program=program)
+        correct = np.argmax(logits, axis=1) == self.job.labels[positions]
+        return 100.0 * int(np.count_nonzero(correct)) / count
+
+    def logits(
+        self,
+        images: NDArray[np.uint8],
+        positions: NDArray[np.int64],
+        state: Mapping[str, Array] | None = None,
+        program: str = "predict",
+    ) -> Array:
+        """Logits [M, K] of images (uint8 [N, H, W, C]) at M positions, by the current weights or by a state.
+
+        Raises Refused when they are not finite.
+        """
         if program not in self._classifiers:
             classifier = Classifier(self.bundle.programs[program], self._sessions[program])
             self._classifiers[program] = classifier
-        logits = self._classifiers[program].logits(
-            self.values.current, self.job.images, positions, self.job.check_cancelled
-        )
+        values = self.values.current if state is None else state.__getitem__
+        logits = self._classifiers[program].logits(values, images, positions, self.job.check)
         if not np.isfinite(logits).all():
             raise Refused(f"the logits of {program} are not finite")
-        correct = np.argmax(logits, axis=1) == self.job.labels[positions]
-        return 100.0 * int(np.count_nonzero(correct)) / count
+        return logits
 
     def _low_enough(self, stop: plans.Stop) -> bool:
         accuracy = self.accuracy(stop.node.program, stop.node.samples)
@@ -228,7 +304,7 @@ def load(bundle: Bundle, engine: Engine, name: str) -> Session:
     return engine.load(bundle.file(program.files[engine.name].file), program)
 
 
-def _programs(plan: plans.Plan) -> list[tuple[str, str]]:
+def programs(plan: plans.Plan) -> list[tuple[str, str]]:
     """(phase, program) for every run and stop in order, then predict, which verifies."""
     found: list[tuple[str, str]] = []
 
@@ -241,14 +317,3 @@ def _programs(plan: plans.Plan) -> list[tuple[str, str]]:
 
     visit(plan, "")
     return [*found, ("verify", "predict")]
-
-
-def check_state(before: Mapping[str, Array], after: Mapping[str, Array]) -> None:
-    """Raise Refused unless every array is finite and at least one differs."""
-    changed = False
-    for key, array in after.items():
-        if not np.isfinite(array).all():
-            raise Refused(f"the new {key} are not finite")
-        changed = changed or not np.array_equal(before[key], array)
-    if not changed:
-        raise Refused("the weights did not change")

@@ -26,6 +26,8 @@ Positions: TypeAlias = npt.NDArray[np.integer] | Sequence[int]
 
 STREAM_SHUFFLE: Final = 1
 STREAM_AUGMENT: Final = 2
+STREAM_PROBES: Final = 3
+STREAM_HOLDOUT: Final = 4
 STREAM_METHOD: Final = 16  # the first number that a method's named streams may have
 
 _U32: Final = 0xFFFFFFFF
@@ -181,15 +183,15 @@ def integers(
     return _draw(seed, stream, epoch, positions, shape, block_offset, np.dtype(np.int64), convert)
 
 
-def permutation(seed: int, epoch: int, n: int) -> Int64:
+def permutation(seed: int, epoch: int, n: int, stream: int = STREAM_SHUFFLE) -> Int64:
     """The order in which an epoch visits its n samples: a Fisher-Yates shuffle of 0 .. n - 1, int64 [n].
 
     Step t = 0, 1, ... swaps place i = n - 1 - t with place (word * (i + 1)) >> 32, where word is number t of
-    the stream "order" at position 0. Raises ClueError if n is not in 1 .. 2^32 - 1, or if seed or epoch is
-    out of range.
+    the stream ("order" unless another is given) at position 0. Raises ClueError if n is not in
+    1 .. 2^32 - 1, or if seed or epoch is out of range.
     """
     n = _whole("n", n, 1, _U32)
-    drawn = words(seed, STREAM_SHUFFLE, epoch, [0], n - 1)[0].astype(np.uint64)
+    drawn = words(seed, stream, epoch, [0], n - 1)[0].astype(np.uint64)
     last = np.arange(n - 1, 0, -1, dtype=np.uint64)
     partners = (drawn * (last + np.uint64(1))) >> np.uint64(32)
     order = list(range(n))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import collections
-import math
-from collections.abc import Callable, Mapping
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,17 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pi_runtime import engines, golden
-from pi_runtime import plan as plans
+from pi_runtime import engines, golden, queue
+from pi_runtime import verify as _verify
+from pi_runtime.answers import Answer, answers, check_choice
+from pi_runtime.budget import Joules, check_energy, not_measured
 from pi_runtime.bundle import Bundle
 from pi_runtime.engine import Engine
 from pi_runtime.errors import ClueError
-from pi_runtime.forget import Order, RequestResult, carry_out, check_seed
+from pi_runtime.estimate import estimate
+from pi_runtime.forget import Control, RequestResult, carry_out, check_seed
 from pi_runtime.golden import GoldenResult
+from pi_runtime.options import Options
+from pi_runtime.receipts.issuer import Issuer
 from pi_runtime.request import Progress
 from pi_runtime.serving import Server
-from pi_runtime.store import Generation, Store
-from pi_runtime.values import swapped_values
+from pi_runtime.store import BusyError, Generation, Store
 
 
 class Runtime:
@@ -35,6 +39,9 @@ class Runtime:
 
     def __init__(self, bundle: Bundle, store: Store, engine: Engine) -> None:
         self.bundle, self.store, self.engine = bundle, store, engine
+        # Joules that the device has used, and its temperature; None: its own sensor.
+        self.joules: Joules = not_measured
+        self.celsius: Callable[[], float | None] | None = None
         self._server = Server(bundle, engine)
 
     @staticmethod
@@ -69,7 +76,8 @@ class Runtime:
     ) -> Runtime:
         """`open` for a bundle that is open already."""
         chosen = engines.choose(bundle, engine, threads)
-        return Runtime(bundle, Store(Path(store), bundle, policy), chosen)
+        folder = Path(store)
+        return Runtime(bundle, Store(folder, bundle, policy, Issuer(folder, bundle)), chosen)
 
     def close(self) -> None:
         """Close the store."""
@@ -93,66 +101,157 @@ class Runtime:
         self._check_images(images)
         return self.store.add(images, index)
 
+    # --- requests
+
+    def submit(
+        self,
+        label: str | int | None = None,
+        *,
+        samples: Sequence[int] | None = None,
+        seed: int | None = None,
+        scalars: Mapping[str, float] | None = None,
+        options: Options = Options(),
+    ) -> int:
+        """Queue a request for a class (all its stored samples) or for sample ids; returns the request's id.
+
+        `seed` (below 2^53) is drawn when None, `scalars` replaces scalars of the method. All of it is frozen
+        with the request. Raises ClueError for what is not known or out of range, a sample that an unfinished
+        request has, an option that this device cannot keep.
+        """
+        if (label is None) == (samples is None):
+            raise ClueError("a request names a class or sample ids: give one of them")
+        aims = _verify.aims(self.bundle, "class" if samples is None else "samples", options)
+        merged, checked = self.bundle.merged_scalars({**aims, **(scalars or {})}), check_seed(seed)
+        check_energy(options, self.joules)
+        if label is None:
+            return self.store.create_request(
+                "samples", None, checked, merged, list(samples or ()), options.as_dict()
+            )
+        index = self.bundle.label(label)
+        found = self.store.sample_ids(index)
+        if not found:
+            raise ClueError(
+                f"no samples of {self.bundle.classes[index]!r} are stored: add some first (clue-pi add)"
+            )
+        return self.store.create_request("class", index, checked, merged, found, options.as_dict())
+
+    def run(
+        self,
+        request_id: int,
+        *,
+        progress: Callable[[Progress], None] | None = None,
+        cancel: Callable[[], bool] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> RequestResult:
+        """Run a queued request, or let a paused one go on from its checkpoint, to the same bits.
+
+        `cancel` and `stop` are asked between operations (an Event's `is_set` will do): the one ends the
+        request as cancelled, the other pauses it. A check that fails ends it as failed, a budget or guard
+        pauses it. Raises ClueError when it cannot run or something breaks; in every case but status done the
+        old weights go on serving.
+        """
+        control = Control(progress, cancel, stop, self.joules, self.celsius)
+        return carry_out(self.bundle, self.engine, self.store, request_id, control)
+
     def forget(
         self,
-        label: str | int,
+        label: str | int | None = None,
         *,
+        samples: Sequence[int] | None = None,
         seed: int | None = None,
         scalars: Mapping[str, float] | None = None,
         verify_at_most: float | None = None,
+        options: Options = Options(),
         progress: Callable[[Progress], None] | None = None,
         cancel: Callable[[], bool] | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> RequestResult:
-        """Forget a class with its stored samples; the new weights serve once they are verified and on disk.
+        """`submit` and `run` at once, before what is queued; nothing is queued when another request runs.
 
-        `seed` (below 2^53) is drawn when None, `scalars` replaces scalars of the method, `verify_at_most` the
-        bundle's limit for the forget accuracy in percent. `cancel` is asked between operations (an Event's
-        `is_set` will do). A check that fails ends the request as failed. Raises ClueError when it cannot run
-        or something breaks; in every case but status done the old weights go on serving.
+        `verify_at_most` is the option accuracy_at_most: the forget accuracy in percent to come down to.
         """
-        return carry_out(
-            self.bundle,
-            self.engine,
-            self.store,
-            self._order(label, seed, scalars, verify_at_most, progress, cancel),
+        if verify_at_most is not None:
+            options = dataclasses.replace(options, accuracy_at_most=verify_at_most)
+        with self.store.exclusive():
+            request_id = self.submit(label, samples=samples, seed=seed, scalars=scalars, options=options)
+            return self.run(request_id, progress=progress, cancel=cancel, stop=stop)
+
+    def run_next(self, **watched: Any) -> RequestResult | None:
+        """Run the request whose turn it is (see `queue.next_request`); None when there is none.
+
+        Arguments and errors are those of `run`.
+        """
+        request_id = queue.next_request(self)
+        return None if request_id is None else self.run(request_id, **watched)
+
+    def resume(self, request_id: int, **watched: Any) -> RequestResult:
+        """Let a paused request go on. Arguments are those of `run`.
+
+        Raises ClueError when it is not paused.
+        """
+        status = self.status(request_id)
+        if status != "paused":
+            raise ClueError(f"request {request_id} is {status}: only a paused one can be resumed")
+        return self.run(request_id, **watched)
+
+    def status(self, request_id: int) -> str:
+        """The state of a request; one whose process died is paused. Raises ClueError for an unknown id."""
+        if self.store.request(request_id).status in ("running", "verifying"):
+            with contextlib.suppress(BusyError), self.store.exclusive(wait_s=0.0):
+                pass  # who gets the lock pauses what nobody runs any longer
+        return self.store.request(request_id).status
+
+    def retry(self, request_id: int, seed: int | None = None) -> int:
+        """Queue a request like one that has ended, by default with a new seed; returns the new one's id.
+
+        Raises ClueError when it has not ended, or its samples were erased.
+        """
+        old = self.store.request(request_id)
+        if old.status not in ("done", "failed", "cancelled"):
+            raise ClueError(
+                f"request {request_id} is {old.status}: resume it, or cancel it before you retry it"
+            )
+        samples = self.store.samples_of(request_id)
+        if len(samples) != old.samples:
+            raise ClueError(
+                f"the samples of request {request_id} were erased: add them again and forget anew"
+            )
+        return self.store.create_request(
+            old.kind, old.label, check_seed(seed), old.scalars, samples, old.options, retry_of=request_id
         )
+
+    def cancel(self, request_id: int) -> bool:
+        """Cancel a request; True when it has ended, False when the process that runs it was asked to end it.
+
+        Raises ClueError when it has ended already.
+        """
+        if self.status(request_id) in ("running", "verifying") and self.store.ask_cancel(request_id):
+            return False
+        self.store.cancel(request_id)
+        return True
 
     def dry_run(
-        self, label: str | int, *, scalars: Mapping[str, float] | None = None
-    ) -> dict[str, int | dict[str, int]]:
-        """What `forget` would do at most, without running it.
+        self,
+        label: str | int | None = None,
+        *,
+        samples: Sequence[int] | None = None,
+        scalars: Mapping[str, float] | None = None,
+        probe: bool = True,
+    ) -> dict[str, Any]:
+        """What `forget` would take at most, without running it.
 
         Keys: samples, operations, runs {program: count}, flops, values_bytes (the arrays held meanwhile),
-        planned_peak_bytes (values and the largest program), storage_bytes (the new weights). Raises
-        ClueError for an unknown class or scalar.
+        planned_peak_bytes (values and the largest program), storage_bytes (the new weights),
+        checkpoint_bytes, storage_peak_bytes; time_s and energy_j with time_source and energy_source: from the
+        records of this device, else from a short `probe` of the programs, else null. Raises ClueError for an
+        unknown class or scalar.
         """
-        order = self._order(label, 0, scalars, None, None, None)
-        bundle, n = self.bundle, len(self.store.sample_ids(order.label))
-        runs: collections.Counter[str] = collections.Counter()
-        if n:
-            for operation in plans.operations(bundle.plan, n, order.scalars, order.seed):
-                if isinstance(operation, plans.Run):
-                    runs[operation.node.program] += 1
-                elif isinstance(operation, plans.Stop) and operation.due:
-                    runs[operation.node.program] += self._batches(
-                        operation.node.program, min(operation.node.samples, n)
-                    )
-            runs["predict"] += 2 * self._batches("predict", n)
-        swapped = swapped_values(bundle)
-        values = sum(
-            4 * math.prod(value.shape) * (n if value.role == "cache" else 1 + (name in swapped))
-            for name, value in bundle.values.items()
-        )
-        return {
-            "samples": n,
-            "operations": plans.total(bundle.plan, n, order.scalars) if n else 0,
-            "runs": dict(runs),
-            "flops": sum(bundle.programs[name].flops * count for name, count in runs.items()),
-            "values_bytes": values,
-            "planned_peak_bytes": values
-            + max((bundle.programs[name].peak_bytes for name in runs), default=0),
-            "storage_bytes": bundle.weights.bytes,
-        }
+        merged = self.bundle.merged_scalars(scalars)
+        n = len(samples) if samples is not None else len(self.store.sample_ids(self.bundle.label(label or 0)))
+        sizes = {request.id: request.samples for request in self.store.requests()}
+        return estimate(self.bundle, self.engine, n, merged, self.store.records(), sizes, probe)
+
+    # --- serving
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits [N, K] of images, uint8 [N, H, W, C], by the weights that serve at this moment.
@@ -161,6 +260,17 @@ class Runtime:
         """
         self._check_images(images)
         return self._server.logits(images, self.store.serving())
+
+    def classify(self, images: NDArray[np.uint8], forgotten: str = "tell") -> list[Answer]:
+        """The class of each image, uint8 [N, H, W, C], by the weights that serve at this moment.
+
+        `forgotten` is what happens where the best class was forgotten: "tell" answers it with forgotten=True,
+        "hide" answers the best other class, "reject" answers none. Raises ClueError for another choice, and
+        as `predict` does.
+        """
+        gone = set(self.store.forgotten())
+        check_choice(forgotten, self.bundle.classes, gone)
+        return answers(self.predict(images), self.bundle.classes, gone, forgotten)
 
     @property
     def forgotten(self) -> list[str]:
@@ -179,24 +289,6 @@ class Runtime:
     def check(self) -> list[GoldenResult]:
         """Compare every program on this device with the bundle's golden outputs."""
         return golden.check(self.bundle, self.engine)
-
-    def _batches(self, program: str, n: int) -> int:
-        return -(-n // self.bundle.programs[program].batch)
-
-    def _order(
-        self,
-        label: str | int,
-        seed: int | None,
-        scalars: Mapping[str, float] | None,
-        verify_at_most: float | None,
-        progress: Callable[[Progress], None] | None,
-        cancel: Callable[[], bool] | None,
-    ) -> Order:
-        limit = self.bundle.forget_accuracy_at_most if verify_at_most is None else verify_at_most
-        if not 0 <= limit <= 100:
-            raise ClueError(f"verify_at_most is {limit}: it must be from 0 to 100 percent")
-        index, merged = self.bundle.label(label), self.bundle.merged_scalars(scalars)
-        return Order(index, check_seed(seed), merged, limit, progress, cancel)
 
     def _check_images(self, images: NDArray[np.uint8]) -> None:
         channels, height, width = self.bundle.input_shape

@@ -81,6 +81,15 @@ class Values:
             case _:
                 array[...] = 0
 
+    def all(self) -> dict[str, Array]:
+        """The current content of every value by its name."""
+        return dict(self._current)
+
+    def restore(self, arrays: Mapping[str, Array]) -> None:
+        """Give every value the content that it had in a checkpoint, in place."""
+        for name, array in self._current.items():
+            array[...] = arrays[name]
+
     def state(self) -> dict[str, Array]:
         """The arrays of role state by their key in the weights file."""
         return {

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pi_runtime.bundle import Bundle, Shape
 from pi_runtime.engine import Array
@@ -35,6 +36,15 @@ class WeightsFile(Mapping[str, Array]):
             array: Array = file.get_tensor(key)
         if array.dtype != np.float32:
             raise ClueError(f"{self.path}: {key} is {array.dtype}, it must be float32")
+        return array
+
+    def typed(self, key: str, dtype: type[np.generic]) -> NDArray[Any]:
+        """An array of another type. Raises ClueError when there is none of this name and type."""
+        with self._open() as file:
+            array: NDArray[Any] | None = file.get_tensor(key) if key in self._keys else None
+        if array is None or array.dtype != dtype:
+            found = "missing" if array is None else array.dtype
+            raise ClueError(f"{self.path}: {key} is {found}, it must be {np.dtype(dtype)}")
         return array
 
     def __iter__(self) -> Iterator[str]:

@@ -8,20 +8,42 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi_runtime.cli import add, check, forget, log, predict, requests, rollback, samples, seal
+from pi_runtime.cli import (
+    add,
+    cancel,
+    check,
+    forget,
+    log,
+    predict,
+    receipts,
+    requests,
+    resume,
+    retry,
+    rollback,
+    samples,
+    seal,
+    verify,
+)
+from pi_runtime.cli import run as run_queue
 from pi_runtime.errors import ClueError
 
 # A command is a module: ABOUT, EXAMPLE, IMAGES (whether it takes images after the bundle), arguments(parser)
-# and run(options) -> exit code. The order is that of the help.
+# and run(options) -> exit code; STANDALONE where it needs neither bundle nor store. The order is the help's.
 COMMANDS = {
     "add": add,
     "samples": samples,
     "forget": forget,
     "requests": requests,
+    "run": run_queue,
+    "cancel": cancel,
+    "resume": resume,
+    "retry": retry,
     "rollback": rollback,
     "seal": seal,
     "predict": predict,
     "log": log,
+    "receipts": receipts,
+    "verify": verify,
     "check": check,
 }
 
@@ -34,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code.
 
     0: done. 1: the request failed its checks, or a golden check failed. 2: an error, told in one line.
-    130: cancelled.
+    3: paused. 130: cancelled.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -58,34 +80,40 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():
-        about = module.ABOUT
+        about, standalone = module.ABOUT, getattr(module, "STANDALONE", False)
         added = commands.add_parser(
             name,
             help=about,
-            description=f"{about[0].upper()}{about[1:]}. {_BUNDLE}",
+            description=f"{about[0].upper()}{about[1:]}." + ("" if standalone else f" {_BUNDLE}"),
             epilog=f"example: {module.EXAMPLE}",
         )
-        if module.IMAGES:
-            added.add_argument(
-                "paths",
-                nargs="+",
-                type=Path,
-                metavar="[BUNDLE] IMAGES",
-                help="image files, folders of them, .npz archives (x or images, and maybe y)",
-            )
-        else:
-            added.add_argument("paths", nargs="?", type=Path, metavar="BUNDLE", help="the bundle's folder")
-        added.add_argument("--store", type=Path, metavar="DIR", help="folder of samples, weights and records")
-        added.add_argument("--threads", type=int, metavar="N", help="threads (default: all processors)")
-        added.add_argument("--engine", metavar="NAME", help="onnx or litert (default: the first that can)")
-        added.add_argument(
-            "--policy",
-            default="refuse",
-            metavar="NAME",
-            help="a new bundle that brings back what was forgotten: refuse (default), serve, pending (it "
-            "is forgotten again)",
-        )
+        if not standalone:
+            _common(added, module.IMAGES)
         added.add_argument("--json", action="store_true", help="print the result as JSON")
         module.arguments(added)
         added.set_defaults(command=module.run)
     return parser
+
+
+def _common(added: argparse.ArgumentParser, images: bool) -> None:
+    """The bundle, the images where the command takes them, and what opens the runtime."""
+    if images:
+        added.add_argument(
+            "paths",
+            nargs="+",
+            type=Path,
+            metavar="[BUNDLE] IMAGES",
+            help="image files, folders of them, .npz archives (x or images, and maybe y)",
+        )
+    else:
+        added.add_argument("paths", nargs="?", type=Path, metavar="BUNDLE", help="the bundle's folder")
+    added.add_argument("--store", type=Path, metavar="DIR", help="folder of samples, weights and records")
+    added.add_argument("--threads", type=int, metavar="N", help="threads (default: all processors)")
+    added.add_argument("--engine", metavar="NAME", help="onnx or litert (default: the first that can)")
+    added.add_argument(
+        "--policy",
+        default="refuse",
+        metavar="NAME",
+        help="a new bundle that brings back what was forgotten: refuse (default), serve, or pending, which "
+        "forgets it again",
+    )

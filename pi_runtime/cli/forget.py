@@ -1,23 +1,26 @@
-"""`clue-pi forget`: forget a class with its stored samples."""
+"""`clue-pi forget`: forget a class with its stored samples, or single samples."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
+from typing import Any
 
-from pi_runtime.cli.common import cancel_on_interrupt, open_runtime, show, told
+from pi_runtime.bundle import Bundle
+from pi_runtime.cli.common import show
+from pi_runtime.cli.running import limit_arguments, limits, priority_arguments, refuse_both, run_one, running
 from pi_runtime.errors import ClueError
-from pi_runtime.progress import ProgressLine
 
-ABOUT = "forget a class with its stored samples"
+ABOUT = "forget a class with its stored samples, or samples by their ids"
 EXAMPLE = "clue-pi forget cifar.clue --label dog"
 IMAGES = False
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
-    parser.add_argument("--label", required=True, metavar="CLASS", help="name or index")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--label", metavar="CLASS", help="name or index of a class: all its samples")
+    what.add_argument("--samples", metavar="IDS", help="ids of samples, such as 3,5-9")
     parser.add_argument("--seed", type=int, metavar="N", help="for the same result again (default: drawn)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=X", help="a scalar of the method, may be repeated"
@@ -25,39 +28,44 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--at-most", type=float, metavar="P", help="percent that the forget accuracy must come down to"
     )
+    limit_arguments(parser)
+    priority_arguments(parser)
+    parser.add_argument("--queue", action="store_true", help="only queue it: clue-pi run runs it")
     parser.add_argument("--dry-run", action="store_true", help="tell what it would take, change nothing")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
 def run(options: argparse.Namespace) -> int:
     """Carry the command out; returns the exit code."""
     scalars = dict(_scalar(text) for text in options.set)
-    with open_runtime(options, options.paths) as runtime:
+    samples = None if options.samples is None else _ids(options.samples)
+    asked: dict[str, Any] = {"label": options.label, "samples": samples, "scalars": scalars}
+    refuse_both(options.queue, options.dry_run, "--queue and --dry-run exclude each other: give one of them")
+    with running(options, options.paths) as runtime:
         if options.dry_run:
-            plan = runtime.dry_run(options.label, scalars=scalars)
+            plan = runtime.dry_run(**asked)
             show(options, plan, [f"{key}: {value}" for key, value in plan.items()])
             return 0
-        bundle = runtime.bundle
-        if bundle.batch != bundle.tuned_batch and not options.quiet:
-            print(
-                f"clue-pi: note: {bundle.method} was tuned at batch {bundle.tuned_batch}, "
-                f"this bundle has batch {bundle.batch}",
-                file=sys.stderr,
-            )
-        line = None if options.quiet else ProgressLine(sys.stderr)
-        with cancel_on_interrupt() as cancelled:
-            result = runtime.forget(
-                options.label,
-                seed=options.seed,
-                scalars=scalars,
-                verify_at_most=options.at_most,
-                progress=line,
-                cancel=cancelled,
-            )
-        if line is not None:
-            line.close()
-        show(options, dataclasses.asdict(result), told(result.status, result.reason, result.evidence))
-    return {"done": 0, "failed": 1}.get(result.status, 130)
+        _note_batch(options, runtime.bundle)
+        asked |= {"seed": options.seed, "options": limits(options)}
+        if options.queue:
+            request_id = runtime.submit(**asked)
+            show(options, {"id": request_id, "status": "queued"}, [f"request {request_id} is queued"])
+            return 0
+        return run_one(
+            options,
+            lambda line, cancelled, stopped: runtime.forget(
+                **asked, progress=line, cancel=cancelled, stop=stopped
+            ),
+        )
+
+
+def _note_batch(options: argparse.Namespace, bundle: Bundle) -> None:
+    if bundle.batch != bundle.tuned_batch and not options.quiet:
+        print(
+            f"clue-pi: note: {bundle.method} was tuned at batch {bundle.tuned_batch}, "
+            f"this bundle has batch {bundle.batch}",
+            file=sys.stderr,
+        )
 
 
 def _scalar(text: str) -> tuple[str, float]:
@@ -68,3 +76,20 @@ def _scalar(text: str) -> tuple[str, float]:
         return name, float(value)
     except ValueError:
         raise ClueError(f"--set {text!r}: write NAME=NUMBER, such as lr=0.001") from None
+
+
+_MOST_IDS = 1_000_000
+
+
+def _ids(text: str) -> list[int]:
+    """The ids of a list such as 3,5-9, in this order. Raises ClueError for anything else."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not (first.isdecimal() and (last.isdecimal() or not dash)):
+            raise ClueError(f"--samples {text!r}: write ids and ranges, such as 3,5-9")
+        ids = range(int(first), int(last or first) + 1)
+        if len(found) + len(ids) > _MOST_IDS:
+            raise ClueError(f"--samples {text!r}: that are more than {_MOST_IDS} ids")
+        found.extend(ids)
+    return found

@@ -7,7 +7,6 @@ from typing import Any
 
 from pi_runtime import images
 from pi_runtime.cli.common import READ_AT_ONCE, bundle_and_images, open_runtime, show
-from pi_runtime.errors import ClueError
 
 ABOUT = "classify images"
 EXAMPLE = "clue-pi predict cifar.clue cat.jpg"
@@ -16,38 +15,41 @@ IMAGES = True
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
-    parser.add_argument("--hide", action="store_true", help="never answer with a forgotten class")
+    parser.add_argument(
+        "--forgotten",
+        default="tell",
+        metavar="HOW",
+        help="where the best class was forgotten: tell (answer it with forgotten: true, the default), hide "
+        "(answer the best other class) or reject (answer none)",
+    )
+    parser.add_argument(
+        "--hide", action="store_const", const="hide", dest="forgotten", help="the same as --forgotten hide"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Carry the command out; returns the exit code."""
-    import numpy as np
-
     path, paths = bundle_and_images(options.paths)
     with open_runtime(options, path) as runtime:
-        classes, forgotten = runtime.bundle.classes, set(runtime.forgotten)
-        hidden = np.array([options.hide and name in forgotten for name in classes])
-        if hidden.all():
-            raise ClueError("every class was forgotten: nothing is left to answer with --hide")
         results: list[dict[str, Any]] = []
         for source in images.batched(images.read(paths, runtime.bundle), READ_AT_ONCE):
-            logits = runtime.predict(source.images).astype(np.float64)
-            logits[:, hidden] = -np.inf
-            odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-            probabilities = odds / odds.sum(axis=1, keepdims=True)
-            for name, row in zip(source.names, probabilities, strict=True):
-                best = int(row.argmax())
+            answered = runtime.classify(source.images, options.forgotten)
+            for name, answer in zip(source.names, answered, strict=True):
+                odds = None if answer.probability is None else round(answer.probability, 6)
                 results.append(
                     {
                         "image": name,
-                        "class": classes[best],
-                        "probability": round(float(row[best]), 6),
-                        "forgotten": classes[best] in forgotten,
+                        "class": answer.name,
+                        "probability": odds,
+                        "forgotten": answer.forgotten,
                     }
                 )
-    lines = [
-        f"{r['image']}: {r['class']} {r['probability']:.3f}{' forgotten: true' if r['forgotten'] else ''}"
-        for r in results
-    ]
-    show(options, results, lines)
+    show(options, results, [_line(result) for result in results])
     return 0
+
+
+def _line(result: dict[str, Any]) -> str:
+    forgotten = " forgotten: true" if result["forgotten"] else ""
+    if result["class"] is None:
+        return f"{result['image']}: no class{forgotten}"
+    return f"{result['image']}: {result['class']} {result['probability']:.3f}{forgotten}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pi_runtime.store.database import BusyError as BusyError
 from pi_runtime.store.database import now as now
 from pi_runtime.store.generations import Generation as Generation
 from pi_runtime.store.receipts import Issuer as Issuer
@@ -12,4 +13,15 @@ from pi_runtime.store.samples import Sample as Sample
 from pi_runtime.store.seal import SealPlan as SealPlan
 from pi_runtime.store.store import Store as Store
 
-__all__ = ["Generation", "Issuer", "Make", "Request", "Sample", "SealPlan", "Store", "TransitionError", "now"]
+__all__ = [
+    "BusyError",
+    "Generation",
+    "Issuer",
+    "Make",
+    "Request",
+    "Sample",
+    "SealPlan",
+    "Store",
+    "TransitionError",
+    "now",
+]

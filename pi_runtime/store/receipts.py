@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from pi_runtime import files
 from pi_runtime.store.database import Database
@@ -16,6 +16,20 @@ Make = Callable[[str, int], str]
 
 class Issuer(Protocol):
     """Makes the receipts of what the store does itself; weights are named by their SHA-256."""
+
+    def forget(
+        self,
+        request: Request,
+        *,
+        scalars: Mapping[str, float],
+        before: str,
+        after: str,
+        generation: str,
+        evidence: Mapping[str, Any],
+        record: Mapping[str, Any],
+    ) -> Make:
+        """A request is done; `generation` is the file of the weights before."""
+        ...
 
     def rollback(self, *, before: str, after: str, requests: Sequence[int], classes: Sequence[str]) -> Make:
         """`requests` lost their effect; `classes` are no longer forgotten."""

@@ -23,6 +23,7 @@ TRANSITIONS: Mapping[str, tuple[str, ...]] = {
 FINAL = ("done", "failed", "cancelled")
 UNFINISHED = "('queued', 'running', 'verifying', 'paused')"
 INTERRUPTED = "interrupted"
+CANCEL_ASKED = "cancel asked"  # the reason of a running request that is to end
 
 
 class TransitionError(ClueError):
@@ -226,14 +227,47 @@ class Requests:
                 [(request_id, record["phase"], json.dumps(record)) for record in records],
             )
 
+    def samples(self, request_id: int) -> list[int]:
+        """The ids of a request's samples that are still there, in the order of their positions."""
+        rows = self._database.rows(
+            "SELECT sample_id FROM request_samples WHERE request_id = ? ORDER BY position", request_id
+        )
+        return [sample for (sample,) in rows]
+
+    def ask_cancel(self, request_id: int) -> bool:
+        """Ask the process that runs a request to cancel it; False when it does not run."""
+        with self._database.transaction():
+            asked = self._database.execute(
+                "UPDATE requests SET reason = ? WHERE id = ? AND status IN ('running', 'verifying')",
+                *(CANCEL_ASKED, request_id),
+            )
+        return asked.rowcount == 1
+
+    def cancel_asked(self, request_id: int) -> bool:
+        """Whether somebody asked that a running request be cancelled."""
+        return bool(
+            self._database.rows(
+                "SELECT 1 FROM requests WHERE id = ? AND reason = ?", request_id, CANCEL_ASKED
+            )
+        )
+
     def interrupted(self) -> None:
-        """Pause what a process was running that is gone; only who holds the lock knows that it is."""
+        """Pause what a process was running that is gone; only who holds the lock knows that it is.
+
+        What was to be cancelled is cancelled.
+        """
         query = "SELECT 1 FROM requests WHERE status IN ('running', 'verifying')"
         if self._database.rows(query):  # a store on a full disk can still be read
-            self._database.execute(
-                "UPDATE requests SET status = 'paused', reason = ? WHERE status IN ('running', 'verifying')",
-                INTERRUPTED,
-            )
+            with self._database.transaction():
+                self._database.execute(
+                    "UPDATE requests SET status = 'cancelled', reason = NULL, finished = ? "
+                    "WHERE status IN ('running', 'verifying') AND reason = ?",
+                    *(now(), CANCEL_ASKED),
+                )
+                self._database.execute(
+                    "UPDATE requests SET status = 'paused', reason = ? WHERE status IN ('running', 'verifying')",
+                    INTERRUPTED,
+                )
 
     def records(self) -> list[dict[str, Any]]:
         """Every cost record, oldest first."""

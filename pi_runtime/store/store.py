@@ -192,6 +192,18 @@ class Store:
         """Every request, oldest first."""
         return self._requests.all()
 
+    def samples_of(self, request_id: int) -> list[int]:
+        """The ids of a request's samples in the order of their positions; fewer when some were erased."""
+        return self._requests.samples(request_id)
+
+    def ask_cancel(self, request_id: int) -> bool:
+        """Ask the process that runs a request to cancel it; False when it does not run."""
+        return self._requests.ask_cancel(request_id)
+
+    def cancel_asked(self, request_id: int) -> bool:
+        """Whether somebody asked that a running request be cancelled."""
+        return self._requests.cancel_asked(request_id)
+
     def next_queued(self) -> int | None:
         """The oldest queued request."""
         return self._requests.next_queued()

@@ -174,3 +174,35 @@ def test_the_supply(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_the_schema_asks_for_the_keys_of_the_design() -> None:
     assert set(SCHEMA["required"]) == set(SCHEMA["properties"]) == KEYS
     assert SCHEMA["properties"]["schema"]["const"] == cost.SCHEMA
+
+
+def test_sums_survive_an_interruption_as_json() -> None:
+    first = Meter(OnnxEngine(1), batch=4)
+    first.loaded(2.0, "learn")
+    for phase, steps in (("teach", 2), ("learn", 3)):
+        for _ in range(steps):
+            with first.measure(phase, 4, step=True):
+                pass
+    with first.saving():
+        pass
+    state = json.loads(json.dumps(first.state(), allow_nan=False))
+    with first.measure("learn", 4, step=True):
+        pass  # after the checkpoint: lost
+    second = Meter(OnnxEngine(1), batch=4)
+    second.restore(state)
+    second.loaded(1.0, "learn")
+    with second.measure("learn", 4, step=True):
+        pass
+    records = by_phase(second.records(1, "0" * 64, "done"))
+    assert {phase: record["steps"] for phase, record in records.items()} == {
+        "teach": 2,
+        "learn": 4,
+        "request": 6,
+    }
+    assert records["learn"]["load_s"] == 3.0
+    request = state["request"]
+    assert records["request"]["wall_s"] > request["wall_s"] > 0
+    assert records["request"]["cpu_s"] > request["cpu_s"] > 0
+    assert records["request"]["peak_mem_bytes"] >= request["peak"] > 0
+    for record in records.values():
+        Draft202012Validator(SCHEMA).validate(record)

@@ -170,3 +170,23 @@ def test_positions_of_a_batch_do_not_change_under_the_hands_of_the_runner() -> N
     assert found[0].place.positions is not None
     found[0].place.positions[:] = 7
     assert np.all(found[1].place.positions != 7)
+
+
+def test_epoch_ends_are_those_of_the_outermost_loops() -> None:
+    run = plan.RunNode("a", {})
+    inner = plan.Loop("epochs", 2, (run,))
+    nodes = (
+        run,
+        plan.Phase("p", (plan.Loop("epochs", "epochs", (plan.Batches(4, None, None, (run,)), inner)),)),
+        plan.Loop("epochs", 0, (run,)),
+        plan.Loop("repeat", 2, (plan.Loop("epochs", 1, (run,)), run)),
+    )
+
+    def ends(scalars: dict[str, float]) -> dict[int, int]:
+        found = {i: plan.epoch_end(nodes, 10, scalars, i) for i in range(30)}
+        return {i: end for i, end in found.items() if end is not None}
+
+    # an epoch: 3 batches of 10 samples and 2 runs; after 3 of them a repeat of an epoch and a run
+    assert ends({"epochs": 3}) == {6: 16, 11: 16, 16: 16, 17: 17, 19: 19}
+    assert plan.total(nodes, 10, {"epochs": 3}) == 20
+    assert ends({"epochs": 0}) == {2: 2, 4: 4}

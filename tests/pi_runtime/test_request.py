@@ -333,16 +333,25 @@ def test_every_write_that_can_fail(toy_bundle: Path, tmp_path: Path, faults: Fau
             assert (runtime.serving, runtime.predict(watch.images).tobytes()) == watch.before
             assert runtime.store.requests()[-1].status == "failed"
             assert len(list(runtime.serving.path.parent.iterdir())) == 1
-        # Whatever fails from here on comes after the swap: the cost lines, which the store has too.
+        # Whatever fails from here on comes after the swap: the checkpoint that has to go, which the next lock
+        # sees to, and the cost lines, which the store has too.
         assert isinstance(done, RequestResult)
         assert k > 1
-        if faults.happened:
-            assert done.reason is not None
-            assert "cannot append to" in done.reason
         assert done.status == "done"
         assert len(runtime.log()) >= len(done.records)
         assert runtime.serving.id == done.generation
         assert sha256(runtime.serving.path) == runtime.serving.sha256
+
+
+def test_cost_lines_that_cannot_be_written_are_told_and_the_new_weights_serve(runtime: Runtime) -> None:
+    runtime.add(toy.images(19, 0), "cat")
+    (runtime.store.folder / "cost.jsonl").mkdir()
+    result = runtime.forget("cat", seed=5)
+    assert result.status == "done"
+    assert result.reason is not None
+    assert "cannot append to" in result.reason
+    assert runtime.serving.id == result.generation
+    assert len(runtime.log()) == len(result.records)
 
 
 @pytest.mark.parametrize("call", ["write", "fsync", "replace"])

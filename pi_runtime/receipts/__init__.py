@@ -1,0 +1,1 @@
+"""Receipts: canonical JSON, signed and chained, that can be checked without the device."""
