@@ -136,6 +136,7 @@ def test_half_a_copy_is_refused(runtime: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.full
 def test_a_pip_that_fails_leaves_nothing(runtime: Path, tmp_path: Path) -> None:
     """Offline with an empty folder of wheels: the real pip refuses."""
     (tmp_path / "wheels").mkdir()
