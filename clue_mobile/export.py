@@ -29,6 +29,9 @@ class ExportRecipe:
     batch: samples in one step on the device. tuned_batch: the batch lr and tau were chosen at (default:
     batch). runtimes: these instead of the target's, or "+NAME" in addition to them.
     float16_predict: also a `predict_float16`, for the runtimes that can compute in float16.
+    guard_per_class: images of each class of the guard data that go into the bundle; guard_drop: points by
+    which the accuracy on them may fall. kept_at_least: percent of the retain-free signal that new weights
+    must keep, on bundles without guard images; None to leave it unchecked.
     """
 
     target: str = "pi5"
@@ -38,6 +41,9 @@ class ExportRecipe:
     tuned_batch: int | None = None
     runtimes: tuple[str, ...] | None = None
     float16_predict: bool = False
+    guard_per_class: int = 8
+    guard_drop: float = 20.0
+    kept_at_least: float | None = 30.0
     name: str | None = None
     licence: str = "see the model's own licence"
 
@@ -49,6 +55,8 @@ class ExportRecipe:
                 f"--name {self.name!r} must be letters, digits, spaces, dots, plus or minus signs: stores "
                 "are named after it"
             )
+        if self.kept_at_least is not None and not 0 <= self.kept_at_least <= 100:
+            raise ClueError(f"--kept-at-least must be from 0 to 100 percent, not {self.kept_at_least}")
         if self.tuned_batch is not None and self.tuned_batch < 1:
             raise ClueError(f"--tuned-batch must be at least 1, not {self.tuned_batch}")
 
@@ -62,13 +70,15 @@ def export(
     replace: bool = False,
     progress: Progress | None = None,
     train: Samples | None = None,
+    guard: Samples | None = None,
 ) -> Path:
     """Write the bundle `out` (a folder, by custom NAME.clue) and return its path.
 
     Parameters of `module` that do not require a gradient are frozen (`models.train_only` picks by name):
     state without gradient, momentum or mask, and backward passes stop where nothing in front needs them.
     `progress(stage, done, total)` is told of each program. train: the whole training set, for a method whose
-    bundle ships what it found there. Raises ClueError for anything the user can put
+    bundle ships what it found there. guard: images that the model never saw, of which some go into the bundle
+    (bundle/guard.py). Raises ClueError for anything the user can put
     right; nothing is half written.
     """
     import numpy as np
@@ -77,6 +87,7 @@ def export(
     import exporters
     from clue_mobile import methods, programs
     from clue_mobile.bundle import golden as golden_vectors
+    from clue_mobile.bundle import guard as guards
     from clue_mobile.bundle import manifest as manifests
     from clue_mobile.bundle.writer import BundleWriter
     from clue_mobile.flat import FlatModel
@@ -139,6 +150,9 @@ def export(
         tell("runtime", next(count), total)
         for name, data in target.payload():
             writer.add(f"runtime/{name}", data)
+        guarded = None
+        if guard is not None:
+            guarded = guards.add(writer, model, *guard, recipe.guard_per_class, recipe.guard_drop)
         manifest = manifests.assemble(
             name=recipe.name or out.name.removesuffix(".clue"),
             target=recipe.target,
@@ -154,5 +168,7 @@ def export(
             extra_versions=extra,
             licence=recipe.licence,
             notes=notes,
+            guarded=guarded,
+            kept_at_least=recipe.kept_at_least,
         )
         return writer.commit(manifest)

@@ -98,10 +98,12 @@ class Random:
 
 @dataclass(frozen=True)
 class Collapse:
-    """The retain-free signal: of `probes` images, `kept_at_least` percent must keep their class."""
+    """The retain-free signal: of `probes` images, `kept_at_least` percent must keep their class, and not more
+    than `largest_share_at_most` percent may fall on one and the same."""
 
     probes: int
     kept_at_least: float
+    largest_share_at_most: float
 
 
 @dataclass(frozen=True)

@@ -124,13 +124,17 @@ def _overwrite(descriptor: int) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line and flush it; a line that fails half way is cut off again. Raises ClueError."""
+    """Append a line (or some, joined) and flush it; what fails half way is cut off again. Raises ClueError.
+
+    A line that a power cut left unfinished stays one of its own.
+    """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             before = os.fstat(descriptor).st_size
             try:
-                _write_all(descriptor, line.encode() + b"\n")
+                unfinished = before > 0 and os.pread(descriptor, 1, before - 1) != b"\n"
+                _write_all(descriptor, b"\n" * unfinished + line.encode() + b"\n")
                 os.fsync(descriptor)
             except OSError:
                 with contextlib.suppress(OSError):

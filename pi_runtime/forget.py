@@ -288,8 +288,8 @@ class _Request:
         receipt = None if new_sha256 is None else self._receipt(new_sha256, records[-1])
         self.store.finish(self.id, status, reason, self.evidence, records, new_sha256, receipt)
         try:
-            for record in records:
-                files.append_line(self.store.folder / "cost.jsonl", json.dumps(record))
+            lines = "\n".join(json.dumps(record) for record in records)
+            files.append_line(self.store.folder / "cost.jsonl", lines)
         except ClueError as error:
             # The store has the records too: no reason to take back what was done.
             reason = f"{reason}; {error}" if reason else str(error)

@@ -152,11 +152,7 @@ def verify(
             f"{guard['drop_at_most']:.1f} points"
         )
     evidence["collapse"] = collapse = None if guard else _collapse(bundle, runner, before, checks.forgotten)
-    if collapse is not None and collapse["kept"] < collapse["kept_at_least"]:
-        wrong.append(
-            f"the model collapsed: only {collapse['kept']:.1f} % of {collapse['probes']} made-up images are "
-            f"still taken for the same class, it had to be {collapse['kept_at_least']:.1f} %"
-        )
+    wrong += [] if collapse is None else _collapsed(collapse)
     if wrong:
         raise Refused("; ".join(wrong))
 
@@ -242,4 +238,21 @@ def _collapse(
     every = np.arange(len(made))
     old, new = runner.logits(made, every, before), runner.logits(made, every)
     found = probes.compare(old, new, sorted(forgotten))
-    return asdict(found) | {"kept_at_least": bundle.collapse.kept_at_least}
+    limits = asdict(bundle.collapse)
+    del limits["probes"]  # as many as were made are in `found`
+    return asdict(found) | limits
+
+
+def _collapsed(found: Mapping[str, Any]) -> Iterator[str]:
+    made = f"of {found['probes']} made-up images"
+    if found["kept"] < found["kept_at_least"]:
+        yield (
+            f"the model collapsed: only {found['kept']:.1f} % {made} are still taken for the same class, it "
+            f"had to be {found['kept_at_least']:.1f} %"
+        )
+    # A model that took all of them for one class before says nothing by it.
+    if found["largest_share_after"] > found["largest_share_at_most"] >= found["largest_share_before"]:
+        yield (
+            f"the model collapsed: {found['largest_share_after']:.1f} % {made} fall on one class, it had to "
+            f"be at most {found['largest_share_at_most']:.1f} %"
+        )

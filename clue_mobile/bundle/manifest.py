@@ -38,6 +38,21 @@ def versions(extra: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+# The retain-free signal (benchmarks/collapse): images, 64 of each kind, and the percent of them on one class.
+PROBES, LARGEST_SHARE = 320, 98.0
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """The guard images' file in a bundle and how many they are; the model's accuracy in percent on all images
+    that they were chosen from; by how many points it may fall on them."""
+
+    row: FileRow
+    images: int
+    accuracy: float
+    drop_at_most: float
+
+
 @dataclass(frozen=True)
 class RuntimeFiles:
     """One runtime's programs inside a bundle: cost, file row and report of each, by name."""
@@ -119,6 +134,8 @@ def assemble(
     extra_versions: Mapping[str, str],
     licence: str,
     notes: Sequence[str] = (),
+    guarded: Guarded | None = None,
+    kept_at_least: float | None = None,
 ) -> dict[str, Any]:
     """The manifest as JSON-able data, validated. Raises a schema error only for a mistake of ours."""
     spec = model.spec
@@ -147,7 +164,7 @@ def assemble(
             "tuned_batch": tuned_batch,
             "hyperparameters": asdict(config),
             "scalars": dict(recipe.scalars),
-            "verify": {"forget_accuracy_at_most": float(config.verify_accuracy)},
+            "verify": _verify(config, guarded, kept_at_least),
         },
         "weights": weights,
         "state": [entry.to_json() for entry in model.entries],
@@ -155,12 +172,27 @@ def assemble(
         "randoms": {key: random.to_json() for key, random in recipe.randoms.items()},
         "programs": dict(programs),
         "plan": list(recipe.plan),
+        **({"guard": {"file": guarded.row["file"], "images": guarded.images}} if guarded else {}),
         "license": licence,
         "notices": [*([PATENT_NOTICE] if method == "clue" else []), *notes],
         "files": list(files),
     }
     validate(manifest)
     return manifest
+
+
+def _verify(config: Any, guarded: Guarded | None, kept_at_least: float | None) -> dict[str, Any]:
+    """What the device holds new weights to."""
+    found: dict[str, Any] = {"forget_accuracy_at_most": float(config.verify_accuracy)}
+    if guarded is not None:
+        found |= {"sample_accuracy_at_most": guarded.accuracy, "guard_drop_at_most": guarded.drop_at_most}
+    if kept_at_least is not None:
+        found["collapse"] = {
+            "probes": PROBES,
+            "kept_at_least": kept_at_least,
+            "largest_share_at_most": LARGEST_SHARE,
+        }
+    return found
 
 
 def validate(manifest: Mapping[str, Any]) -> None:

@@ -89,6 +89,25 @@ def command(
         ),
     ] = None,
     validation: ValidationOption = None,
+    guard_data: Annotated[
+        str | None,
+        typer.Option(
+            help="Images that the model never saw, as `train` takes them (the test split, else all): some of "
+            "every class go into the bundle, and a device refuses weights that do badly on them.",
+            show_default=False,
+        ),
+    ] = None,
+    guard_per_class: Annotated[int, typer.Option(help="Guard images of each class.")] = 8,
+    guard_drop: Annotated[
+        float, typer.Option(help="Points by which the accuracy on the guard images may fall.")
+    ] = 20.0,
+    kept_at_least: Annotated[
+        float,
+        typer.Option(
+            help="Without guard images: percent of made-up images that new weights must take for the same "
+            "class as the old ones; 0 checks nothing."
+        ),
+    ] = 30.0,
     hyperparameters: Annotated[
         Path | None,
         typer.Option(
@@ -159,9 +178,13 @@ def command(
         tuned_batch=chosen.batch if chosen and tuned_batch is None else tuned_batch,
         runtimes=tuple(runtime) if runtime else None,
         float16_predict=float16_predict,
+        guard_per_class=guard_per_class,
+        guard_drop=guard_drop,
+        kept_at_least=kept_at_least or None,
         name=name,
     )
     train = _training_images(data, spec, validation, as_json) if data is not None else None
+    guard = _guard_images(guard_data, spec, as_json) if guard_data is not None else None
     path = out or Path(f"{model.rpartition(':')[2]}.clue")
     with bar("export", as_json) as tell:
         export(
@@ -171,6 +194,7 @@ def command(
             recipe,
             replace=force,
             train=train,
+            guard=guard,
             progress=lambda stage, done, total: tell(done, total, stage),
         )
     if chosen and chosen.model != spec.model:
@@ -190,6 +214,20 @@ def command(
 def _training_images(data: str, spec: Any, validation: int | None, quiet: bool) -> Samples:
     found = load_data(data, spec, validation, quiet).require("train")
     return Samples(found.images, found.labels)
+
+
+def _guard_images(data: str, spec: Any, quiet: bool) -> Samples:
+    """The test split; of data without one, everything."""
+    import numpy as np
+
+    found = load_data(data, spec, None, quiet)
+    if len(found.test):
+        return Samples(found.test.images, found.test.labels)
+    parts = (found.train, found.validation)
+    images, labels = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels")
+    )
+    return Samples(images, labels)
 
 
 def _check(path: Path, quiet: bool) -> list[str]:

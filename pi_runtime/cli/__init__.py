@@ -114,6 +114,6 @@ def _common(added: argparse.ArgumentParser, images: bool) -> None:
         "--policy",
         default="refuse",
         metavar="NAME",
-        help="a new bundle that brings back what was forgotten: refuse (default), serve, or pending, which "
-        "forgets it again",
+        help="a new bundle that brings back what was forgotten: refuse (default), serve, pending (it "
+        "is forgotten again)",
     )

@@ -74,7 +74,10 @@ def test_it_says_how_to_forget(digits: dict[str, Any]) -> None:
     assert method["scalars"] == {
         "epochs": 10.0, "lr": 1e-3, "tau": 3e-4, "stop_every": 1.0, "stop_accuracy": 10.0,
     }  # fmt: skip
-    assert method["verify"] == {"forget_accuracy_at_most": 50.0}
+    assert method["verify"] == {
+        "forget_accuracy_at_most": 50.0,
+        "collapse": {"probes": 320, "kept_at_least": 30.0, "largest_share_at_most": 98.0},
+    }
     assert method["needs_retain"] is False
     (notice,) = digits["notices"]
     assert "US 2026/0148064 A1" in notice

@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 import onnxruntime  # noqa: F401  imported once, for all children
+import safetensors.numpy  # noqa: F401  the same
 import toy
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: F401  the same
 
+import pi_runtime.onnx_engine  # noqa: F401  the same
 from pi_runtime import Bundle, ClueError, Runtime
 from pi_runtime.options import Options
 from pi_runtime.queue import Told, serve
 
-SEED = 5
+SEED = 6
 
 
 def _serve(runtime: Runtime, **_: Any) -> list[str]:

@@ -7,22 +7,32 @@ replays what the shim logged and says what a power cut would have left.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pi_runtime import Bundle
+from pi_runtime.files import sha256_file
+from pi_runtime.store import Store
+
 HERE = Path(__file__).parent
 # What the shim can do at a call, and the calls that it counts (crash_shim.c).
 COUNT, FAIL, FAIL_FROM, KILL_BEFORE, KILL_AFTER, KILL_WITHIN = range(6)
+# The request that crashes: no early stop, checkpoints also within epochs.
+SCALARS = {"check_every": 0, "epochs": 2, "inner": 3}
+OPTIONS = {"checkpoint_steps": 5}
 WRITES, ALL = "wtsr", "cwtsrum"  # write, truncate, sync, rename; and create, unlink, mkdir
 
 
@@ -129,6 +139,57 @@ def _calls(content: bytes) -> Iterator[Call]:
         place += size
 
 
+def points(calls: list[Call], store: Path, ops: str = ALL) -> dict[str, list[int]]:
+    """The named write points, such as "sync checkpoints/#.safetensors.part", and the numbers of the calls."""
+    words = {
+        "c": "create",
+        "w": "write",
+        "t": "truncate",
+        "s": "sync",
+        "r": "rename",
+        "u": "unlink",
+        "m": "mkdir",
+    }
+    found: dict[str, list[int]] = {}
+    for number, call in enumerate((call for call in calls if call.op in ops), 1):
+        name = re.sub(r"\d+", "#", str(call.path.relative_to(store)))
+        found.setdefault(f"{words[call.op]} {name}", []).append(number)
+    return found
+
+
+# Keys of a record that are times, temperatures or sizes of this very run.
+_MEASURED = (
+    "wall_s", "cpu_s", "step_ms", "load_s", "save_s", "peak_mem_bytes", "thermal_start", "thermal_end",
+    "throttled", "energy_j", "sampler_cpu_s", "device",
+)  # fmt: skip
+
+
+def end_state(bundle: Bundle, store: Path) -> dict[str, Any]:
+    """What a crash must not change: the hash of what serves, the rows, and the records without times."""
+    with contextlib.closing(Store(store, bundle)) as opened:
+        serving = opened.serving()
+        assert sha256_file(serving.path) == serving.sha256
+        rows = [
+            {
+                key: value
+                for key, value in request.as_dict().items()
+                if key not in ("created", "started", "finished")
+            }
+            for request in opened.requests()
+        ]
+        records = [
+            {key: value for key, value in record.items() if key not in _MEASURED}
+            for record in opened.records()
+        ]
+        files = sorted(str(path.relative_to(store)) for path in store.rglob("*") if path.is_file())
+        generations = [(one.id, one.request_id, one.parent, one.sha256) for one in opened.generations()]
+    kept = [file for file in files if not file.startswith(("store.db", "cost.jsonl", "lock"))]
+    return {
+        "weights": serving.sha256, "requests": rows, "records": records, "generations": generations,
+        "files": kept,
+    }  # fmt: skip
+
+
 class Disk:
     """A folder as a disk sees it: what was written, and what of it a power cut would leave.
 
@@ -198,3 +259,59 @@ class Disk:
                 path.mkdir(exist_ok=True, parents=True)
             elif path.parent.is_dir():
                 path.write_bytes(self._safe[number])
+
+
+@dataclass
+class Bench:
+    """A server, a store with a queued request as `before`, and how it ends undisturbed."""
+
+    folder: Path
+    bundle: Bundle
+    server: Server
+
+    def __post_init__(self) -> None:
+        self.store = self.folder / "store"
+        self.server.run("add", self.store, label="cat", n=8)
+        self.server.run("submit", self.store, label="cat", scalars=SCALARS, options=OPTIONS)
+        self.before = self.folder / "before"
+        shutil.copytree(self.store, self.before)
+        trace = self.folder / "trace"
+        start = time.monotonic()
+        assert self.server.run("serve", self.store, trace=trace).answer == ["done"]
+        self.seconds = time.monotonic() - start
+        self.calls = read_trace(trace)
+        self.expected = self.end_state()
+        self.new = self.expected["weights"]
+        self.reset()
+        self.old = self.end_state()["weights"]
+        assert self.new != self.old
+
+    def reset(self) -> None:
+        """Bring the store back to the queued request."""
+        shutil.rmtree(self.store)
+        shutil.copytree(self.before, self.store)
+
+    def end_state(self) -> dict[str, Any]:
+        """`end_state` of the store."""
+        return end_state(self.bundle, self.store)
+
+    @property
+    def writes(self) -> int:
+        """How many writes, truncations, flushes and renames the undisturbed run has."""
+        return sum(call.op in WRITES for call in self.calls)
+
+    def ends_as_undisturbed(self, mode: int = COUNT, at: int = 0, kill_after_s: float | None = None) -> bool:
+        """Whether a run that is killed there, and one more, end as one alone; asserts what serves between."""
+        self.reset()
+        killed = self.server.run("serve", self.store, mode, at, kill_after_s=kill_after_s).killed
+        assert killed or kill_after_s is not None
+        self.serves_old_or_new()
+        ended = self.server.run("serve", self.store)
+        return ended.answer == ["done"] and self.end_state() == self.expected
+
+    def serves_old_or_new(self) -> str:
+        """The status of the request; asserts that what serves is whole and fits it."""
+        state = self.end_state()
+        (request,) = state["requests"]
+        assert state["weights"] == (self.new if request["status"] == "done" else self.old)
+        return str(request["status"])

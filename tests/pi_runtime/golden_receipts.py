@@ -56,6 +56,7 @@ EVIDENCE = {
         "probes": 320,
         "kept": 62.1875,
         "kept_at_least": 30.0,
+        "largest_share_at_most": 98.0,
         "largest_share_before": 21.5625,
         "largest_share_after": 30.3125,
     },

@@ -22,7 +22,7 @@ REQUESTS = [
     (1, 0, "cat", "failed", 5, '{"lr": 0.5}', "it collapsed", '{"steps": 3}', TIME.format(2), TIME.format(2)),
     (2, 0, "cat", "done", 6, '{"lr": 0.5}', None, '{"steps": 4}', TIME.format(3), TIME.format(3)),
     (3, 1, "dog", "cancelled", 7, '{"lr": 0.5}', None, "{}", TIME.format(4), TIME.format(4)),
-    (4, 1, "dog", "done", 8, '{"lr": 0.5}', "cost.jsonl is full", '{"steps": 9}', TIME.format(5), TIME.format(5)),
+    (4, 1, "dog", "done", 8, '{"lr": 0.5}', "told", '{"steps": 9}', TIME.format(5), TIME.format(5)),
     (5, 2, "10", "running", 9, '{"lr": 0.5}', None, None, TIME.format(6), None),
 ]  # fmt: skip
 RECORD = {"phase": "learn", "request_id": 2, "steps": 4}
@@ -31,7 +31,7 @@ RECORD = {"phase": "learn", "request_id": 2, "steps": 4}
 def images() -> dict[int, tuple[int, bytes]]:
     """id: (label, pixels) of the samples of the old store."""
     found = [(label, image.tobytes()) for label in range(3) for image in toy.images(4, label)]
-    return {number: one for number, one in enumerate(found, start=1)}
+    return dict(enumerate(found, start=1))
 
 
 @pytest.fixture
