@@ -239,3 +239,16 @@ def test_the_whole_life_of_a_request_from_the_runtime_folder_alone(
     assert {record["status"] for record in records} == {"done"}
     pi("seal", bundle, "--request", str(result["id"]), "--yes")
     assert not [p for p in (tmp_path / "store" / "generations").iterdir() if p.name.startswith("000001")]
+
+
+def test_the_readme_knows_every_command_and_option() -> None:
+    from pi_runtime.cli import COMMANDS
+
+    text = (ROOT / "pi_runtime" / "README.md").read_text(encoding="utf-8")
+    for command in COMMANDS:
+        assert re.search(rf"clue-pi {command}\b|\*\*{command}\b", text), command
+    usage = subprocess.run(
+        ["bash", ROOT / "pi_runtime" / "install.sh", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    for option in re.findall(r"^  (--[a-z-]+)", usage, re.MULTILINE):
+        assert option in text or option in ("--help", "--python"), option
