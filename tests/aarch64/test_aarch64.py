@@ -69,7 +69,8 @@ def test_it_is_the_pi_s_processor_and_the_locked_wheels() -> None:
     script = (
         "import importlib.metadata as m, json, platform, sys; print(json.dumps({'machine': "
         "platform.machine(), 'python': list(sys.version_info[:2]), 'versions': "
-        "{d.metadata['Name'].lower().replace('_', '-').replace('.', '-'): d.version for d in m.distributions()}}))"
+        "{d.metadata['Name'].lower().replace('_', '-').replace('.', '-'): d.version "
+        "for d in m.distributions()}}))"
     )
     found = run(PI, "-c", script)
     assert (found["machine"], found["python"]) == ("aarch64", [3, 11])
