@@ -140,7 +140,7 @@ def place(order: Any, stream: BinaryIO) -> Path:
 def _receive_all(target: Path, part: Path, files: list[tuple[str, str, int]], stream: BinaryIO) -> None:
     if target.exists() and not (target / "manifest.json").is_file():
         raise Refused(f"{target} exists and is no bundle: remove it, or give another --folder")
-    if target.exists() and all(whole(target / name, *rest) for name, *rest in files):
+    if target.exists() and all(whole(target / name, sha256, size) for name, sha256, size in files):
         answer(need=[], there=True)
         return
     part.mkdir(exist_ok=True)
