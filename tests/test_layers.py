@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clue_mobile.parity": {
         "errors", "spec", "plan", "flat", "lowering", "methods", "programs", "bundle", "pi_runtime",
     },
+    "clue_mobile.push": {"errors", "push", "pi_runtime"},
     "clue_mobile.gates": {"errors", "parity", "plan", "pi_runtime"},
     "clue_mobile.study": {
         "errors", "spec", "data", "models", "training", "evaluate", "report", "bundle", "export",
@@ -49,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "clue_mobile.cli": {
         "errors", "version", "cli", "spec", "data", "models", "training", "evaluate", "report", "bundle",
-        "export", "study", "methods", "engines", "parity", "pi_runtime", "exporters",
+        "export", "study", "methods", "engines", "parity", "push", "pi_runtime", "exporters",
     },
 }  # fmt: skip
 

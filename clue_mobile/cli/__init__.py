@@ -19,6 +19,7 @@ from clue_mobile.cli import (
     forget,
     keygen,
     models,
+    push,
     report,
     train,
     tune,
@@ -40,7 +41,7 @@ app = typer.Typer(
     "clue-mobile forget cifar.clue --data images.zip --forget airplane.",
 )
 for module in (
-    export, check, forget, report, cost, evaluate, explain, compare, tune, models, train, keygen, demo
+    export, check, push, forget, report, cost, evaluate, explain, compare, tune, models, train, keygen, demo
 ):  # fmt: skip
     app.command(name=module.__name__.rpartition(".")[2], help=module.HELP)(module.command)
 

@@ -14,7 +14,7 @@ def _files(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
         if item.name.startswith("."):
             continue  # what editors and file managers leave behind
         if item.is_dir():
-            if item.name != "__pycache__":
+            if item.name not in ("__pycache__", "scenarios"):  # the scenarios are for tests
                 yield from _files(item, f"{prefix}/{item.name}")
         elif not item.name.endswith((".pyc", ".pyo")):
             yield f"{prefix}/{item.name}", item.read_bytes()
@@ -27,5 +27,5 @@ def payload() -> Iterator[tuple[str, bytes]]:
     yield from _files(resources.files("contract"), "contract")
     yield "pyproject.toml", runtime.joinpath("pyproject.runtime.toml").read_bytes()
     yield "README.md", runtime.joinpath("README.md").read_bytes()
-    for name in ("requirements.txt", "requirements-litert.txt"):
+    for name in ("install.sh", "requirements.txt", "requirements-litert.txt"):
         yield name, runtime.joinpath(name).read_bytes()
