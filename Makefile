@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-full lint clean
+.PHONY: demo test test-full test-aarch64 lint clean
 
 demo: $(READY)
 	$(BIN)/clue-mobile demo --out demo_out
@@ -14,6 +14,11 @@ test: $(READY)
 
 test-full: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+# the Pi's wheels on an emulated Cortex-A76; the emulator and the wheels are fetched into .cache/aarch64 once
+test-aarch64: $(READY)
+	PIP="$(BIN)/python -m pip" tests/aarch64/fetch.sh
+	$(BIN)/python -m pytest tests/aarch64 -s
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -88,8 +88,8 @@ def export(
     state without gradient, momentum or mask, and backward passes stop where nothing in front needs them.
     `progress(stage, done, total)` is told of each program. train: the whole training set, for a method whose
     bundle ships what it found there. guard: images that the model never saw, of which some go into the bundle
-    (bundle/guard.py). sign: makes the publisher's signature of the manifest (`bundle.signature.signer`). Raises ClueError for anything the user can put
-    right; nothing is half written.
+    (bundle/guard.py). sign: makes the publisher's signature of the manifest (`bundle.signature.signer`).
+    Raises ClueError for anything the user can put right; nothing is half written.
     """
     import numpy as np
     from safetensors.numpy import save as serialise

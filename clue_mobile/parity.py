@@ -227,8 +227,8 @@ class Replay(Runner):
         return named(self.table, {name: self.values.current(name).copy() for name in names})
 
     def carry_out(self, *operations: plans.Operation) -> bool:
-        """Carry out these operations alone; returns True where one is a stop that was taken."""
-        return self._until_stop(operations, len(operations)) is not None
+        """Carry out these operations alone, up to a stop that is taken; returns whether one was."""
+        return any(self._carry_out(each, len(operations)) != each.number + 1 for each in operations)
 
     def inputs(self, operation: plans.Run) -> dict[str, NDArray[Any]]:
         """Copies of what the program would be given, by port."""

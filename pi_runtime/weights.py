@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +37,11 @@ class WeightsFile(Mapping[str, Array]):
 
     def typed(self, key: str, dtype: type[np.generic]) -> NDArray[Any]:
         """An array of another type. Raises ClueError when there is none of this name and type."""
-        with self._open() as file:
-            array: NDArray[Any] | None = file.get_tensor(key) if key in self._keys else None
-        if array is None or array.dtype != dtype:
-            found = "missing" if array is None else array.dtype
+        tensor = self._tensors.get(key)
+        if tensor is None or np.dtype(tensors.DTYPES[tensor.dtype]) != dtype:
+            found = "missing" if tensor is None else tensor.dtype
             raise ClueError(f"{self.path}: {key} is {found}, it must be {np.dtype(dtype)}")
-        return array
+        return tensors.read(self.path, tensor)
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._tensors))

@@ -266,7 +266,8 @@ class Requests:
                     *(now(), CANCEL_ASKED),
                 )
                 self._database.execute(
-                    "UPDATE requests SET status = 'paused', reason = ? WHERE status IN ('running', 'verifying')",
+                    "UPDATE requests SET status = 'paused', reason = ? "
+                    "WHERE status IN ('running', 'verifying')",
                     INTERRUPTED,
                 )
 

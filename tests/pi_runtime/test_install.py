@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ("requirements.lock", "requirements-litert.lock")
-# The package's metadata forbid Python 3.11; uv, which makes the environment, reads over that, pip does not.
-OTHER_THAN_CONSTRAINTS = {"backports-strenum"}
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +165,7 @@ def test_the_locked_versions_are_those_that_are_tested(name: str) -> None:
     )
     found = locked(name)
     for package, version in found.items():
-        if package in constraints and package not in OTHER_THAN_CONSTRAINTS:
+        if package in constraints:
             assert version == constraints[package], package
     wanted = (ROOT / "pi_runtime" / name.replace(".lock", ".txt")).read_text().split()
     assert {line.split(">")[0] for line in wanted} <= found.keys()
