@@ -44,8 +44,8 @@ def add(
     if not 0 <= drop <= 100:
         raise ClueError(f"--guard-drop must be from 0 to 100 points, not {drop}")
     chosen = choose(labels, model.spec.num_classes, per_class)
-    some: dict[str, Array] = {"images": images[chosen].astype(np.uint8), "labels": labels[chosen].astype(np.int64)}
-    row = writer.add(FILE, save(some))
+    pixels, classes = images[chosen].astype(np.uint8), labels[chosen].astype(np.int64)
+    row = writer.add(FILE, save({"images": pixels, "labels": classes}))
     return Guarded(row, len(chosen), round(_accuracy(model, images, labels), 2), float(drop))
 
 
