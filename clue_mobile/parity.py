@@ -228,7 +228,12 @@ class Replay(Runner):
 
     def carry_out(self, *operations: plans.Operation) -> bool:
         """Carry out these operations alone; returns True where one is a stop that was taken."""
-        return self._until_stop(operations, len(operations)) is not None
+        self.evidence.stopped_early = False
+        for each in operations:
+            self._carry_out(each, len(operations))
+            if self.evidence.stopped_early:
+                return True
+        return False
 
     def inputs(self, operation: plans.Run) -> dict[str, NDArray[Any]]:
         """Copies of what the program would be given, by port."""
