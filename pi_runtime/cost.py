@@ -89,6 +89,7 @@ class Meter:
         self._open = ""
         self._earlier = (0.0, 0.0)  # wall and processor time of the parts before an interruption
         self._start = (time.perf_counter(), time.process_time())
+        self._ledger.begin()
 
     @property
     def steps(self) -> int:
@@ -166,6 +167,7 @@ class Meter:
         cancelled.
         """
         self._change("")
+        self._ledger.end()
         self._close_request()
         self._ledger.close()
         common = {"request_id": request_id, "model_sha256": model_sha256, "status": status}

@@ -50,6 +50,16 @@ class Ledger:
         self._began = time.monotonic()
         self._ended: float | None = None
 
+    def begin(self) -> None:
+        """The request's time begins now, not when the meter was opened."""
+        self._began = time.monotonic()
+
+    def end(self) -> None:
+        """The request's time ends now."""
+        if self._ended is None:
+            self.enter("")
+            self._ended = time.monotonic()
+
     @property
     def _hz(self) -> float | None:
         return None if self._sampler is None else self._sampler.hz
@@ -97,9 +107,7 @@ class Ledger:
 
     def close(self) -> None:
         """End the sampling; what is known stays. May be called again."""
-        if self._ended is None:
-            self.enter("")
-            self._ended = time.monotonic()
+        self.end()
         if self._sampler is not None:
             self._sampler.stop()
         if self._trace is not None:

@@ -41,10 +41,11 @@ def test_the_pis_folder_is_what_pip_installs() -> None:
     files = dict(pi5.payload())
     project = tomllib.loads(files["pyproject.toml"].decode())
     assert project["project"]["name"] == "clue-pi"
-    for package in project["tool"]["setuptools"]["packages"]:
-        sources = list((ROOT / package).glob("*.py"))
+    assert project["tool"]["setuptools"]["packages"]["find"]["include"] == ["pi_runtime*", "contract*"]
+    for package in ("pi_runtime", "contract"):
+        sources = list((ROOT / package).rglob("*.py"))
         assert sources
-        assert {f"{package}/{path.name}" for path in sources} <= files.keys()
+        assert {str(path.relative_to(ROOT)) for path in sources} <= files.keys()
     module, function = project["project"]["scripts"]["clue-pi"].split(":")
     assert f"def {function}(" in files[f"{module.replace('.', '/')}.py"].decode()
     (listed,) = project["tool"]["setuptools"]["dynamic"]["dependencies"]["file"]
