@@ -71,10 +71,6 @@ def test_the_least_numbers_of_images_are_those_of_the_study() -> None:
     table = Path(__file__).parents[2] / "benchmarks" / "methods" / "amount" / "table.md"
     known = table.read_text(encoding="utf-8").splitlines()
     lines = [line for line in known if "forgetting 10, all test images: " in line]
-        line
-        for line in table.read_text(encoding="utf-8").splitlines()
-        if "forgetting 10, all test images: " in line
-    ]
     sufficed = {line[2:].split(",")[0].split(" (")[0] for line in lines if not line.endswith("none sufficed")}
     assert sufficed == {"BE", "CLUE"}
     assert {
