@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def quick_export(
 
     def no_golden(model: FlatModel, recipe: Recipe, program: Program) -> golden.Golden:
         one = np.zeros(1, np.float32)
-        draws = {port.name: [golden._draw(1, "constant", 0)] for port in program.inputs}
+        draws = {port.name: [golden._draw(math.prod(port.shape), "constant", 0)] for port in program.inputs}
         outputs = {port.name: {"stride": 1, "tolerance": 1.0} for port in program.outputs}
         return golden.Golden(0, draws, {port.name: one for port in program.outputs}, outputs)
 

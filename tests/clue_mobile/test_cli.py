@@ -564,6 +564,7 @@ def test_ssd_takes_the_training_images(cli: Cli, digits_weights: Path, tmp_path:
     manifest = done.json()["manifest"]
     assert done.json()["differs"] == []
     assert "ssd/importances.safetensors" in {entry["file"] for entry in manifest["files"]}
-    request = cli("forget", out, "--data", "digits", "--forget", FORGET, "--threads", "1", "--json")
+    request = cli("forget", out, "--data", "digits", "--forget", FORGET, "--threads", "1",
+                  "--store", tmp_path / "store", "--json")  # fmt: skip
     assert request.code == 0, request.err
     assert request.json()["evidence"]["forget_accuracy_after"] < 50

@@ -253,7 +253,7 @@ def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
         data.load(write_folder(tmp_path / "1", {"cat/bomb.png": bomb}), input_shape=RGB)
     source = write_folder(tmp_path / "2", {"cat/wide.png": png(size=(100, 100))})
     monkeypatch.setattr(pixels, "MAX_PIXELS", 9_999)
-    with pytest.raises(ClueError, match=r"cat/wide.png.* 100 x 100 pixels: up to 9,999 and .* are allowed"):
+    with pytest.raises(ClueError, match=r"cat/wide.png.* has 100 x 100 pixels: up to 9,999 and"):
         data.load(source, input_shape=RGB)
     monkeypatch.setattr(pixels, "MAX_FILE_BYTES", 10)
     with pytest.raises(ClueError, match="10 are allowed"):

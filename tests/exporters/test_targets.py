@@ -47,7 +47,7 @@ def test_the_pis_folder_is_what_pip_installs() -> None:
         assert sources
         assert {str(path.relative_to(ROOT)) for path in sources} <= files.keys()
     module, function = project["project"]["scripts"]["clue-pi"].split(":")
-    assert f"def {function}(" in files[f"{module.replace('.', '/')}.py"].decode()
+    assert f"def {function}(" in files[f"{module.replace('.', '/')}/__init__.py"].decode()
     (listed,) = project["tool"]["setuptools"]["dynamic"]["dependencies"]["file"]
     requirements = files[listed].decode().split()
     assert {"onnxruntime", "numpy", "safetensors"} <= {line.split(">")[0] for line in requirements}
