@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -83,7 +84,8 @@ def mutated_json(seed: Any) -> st.SearchStrategy[bytes]:
 
 def _apply_json(seed: Any, ops: list[tuple[str, list[int], Any]]) -> bytes:
     root = json.loads(json.dumps(seed))
-    for kind, path, value in ops:
+    for kind, path, odd in ops:
+        value = copy.deepcopy(odd)  # a later change must not reach into what it stands for
         here, key = _walk(root, path)
         if here is None:
             continue
@@ -92,7 +94,7 @@ def _apply_json(seed: Any, ops: list[tuple[str, list[int], Any]]) -> bytes:
         elif kind == "delete":
             del here[key]
         elif kind == "copy" and isinstance(here, list):
-            here.append(here[key])
+            here.append(copy.deepcopy(here[key]))
         elif kind == "rename" and isinstance(here, dict):
             here[str(value)] = here.pop(key)
         elif kind == "nest":

@@ -42,7 +42,7 @@ print("| kl_weight | start | saliency | teacher | step | verify | request |\n|--
 peaks = {}
 with tempfile.TemporaryDirectory() as folder:
     for weight in (1.0, 0.0):
-        recipe = ExportRecipe(target="host", hyperparameters={"kl_weight": weight}, kept_at_least=None)
+        recipe = ExportRecipe(target="host", hyperparameters={"kl_weight": weight}, kept_at_least=0)
         bundle = export(models.load(spec, options.weights), spec, Path(folder) / f"{weight}.clue", recipe)
         command = [sys.executable, "-c", REQUEST, str(bundle), str(options.images)]
         start, found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -103,12 +103,13 @@ def command(
         float, typer.Option(help="Points by which the accuracy on the guard images may fall.")
     ] = 20.0,
     kept_at_least: Annotated[
-        float,
+        float | None,
         typer.Option(
             help="Without guard images: percent of made-up images that new weights must take for the same "
-            "class as the old ones; 0 checks nothing."
+            "class as the old ones; 0 checks nothing. [default: 30 for clue, the method it was measured for; "
+            "else 0]"
         ),
-    ] = 30.0,
+    ] = None,
     hyperparameters: Annotated[
         Path | None,
         typer.Option(
@@ -201,7 +202,7 @@ def command(
         float16_predict=float16_predict,
         guard_per_class=guard_per_class,
         guard_drop=guard_drop,
-        kept_at_least=kept_at_least or None,
+        kept_at_least=kept_at_least,
         name=name,
         fit=fit,
         least_images=least_images,

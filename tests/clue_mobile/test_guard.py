@@ -54,13 +54,16 @@ def test_a_bundle_ships_guard_images_that_the_device_reads(tmp_path: Path) -> No
 
 
 def test_a_bundle_without_has_only_the_signal(tmp_path: Path) -> None:
-    for number, kept in enumerate((30.0, None)):
-        recipe = dataclasses.replace(RECIPE, kept_at_least=kept)
+    for number, (method, given, kept) in enumerate(
+        [("clue", None, 30.0), ("clue", 0, None), ("ga", None, None), ("ga", 45, 45.0)]
+    ):
+        given_for = RECIPE.hyperparameters if method == RECIPE.method else {}
+        recipe = dataclasses.replace(RECIPE, method=method, hyperparameters=given_for, kept_at_least=given)
         path = export(made(BatchNormNet), SPEC, tmp_path / f"{number}.clue", recipe)
         bundle = Bundle.open(path)
         assert bundle.guard is None
         assert bundle.sample_accuracy_at_most is None
-        assert (bundle.collapse is None) == (kept is None)
+        assert (bundle.collapse and bundle.collapse.kept_at_least) == kept
         assert "guard" not in json.loads((path / "manifest.json").read_text())
 
 

@@ -169,8 +169,10 @@ def test_cancel_from_another_process_ends_a_running_request(filled: Runtime) -> 
             if not asked:
                 asked.append(other.cancel(1))
 
-        # The look into the database is due once a second; here the run is long enough to see it.
-        result = filled.forget("cat", seed=5, scalars={**NO_STOP, "epochs": 1e6}, progress=cancel_it)
+        # The look into the database is due once a second; here the run is long enough to see it, and its
+        # steps are too small to diverge before.
+        still = {**NO_STOP, "epochs": 1e6, "lr": 1e-9, "lr_last": 1e-9}
+        result = filled.forget("cat", seed=5, scalars=still, progress=cancel_it)
     assert asked == [False]
     assert (result.status, result.reason) == ("cancelled", None)
     assert filled.store.request(1).reason is None
