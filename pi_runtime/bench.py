@@ -6,7 +6,6 @@ program. What a request takes in all is these times the runs that its plan has (
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,7 +119,7 @@ def _time(
         if passed > 20 * seconds and len(taken) >= 1:
             break  # a program that is very slow here
     energy = None if sampler is None else sampler.energy(start, time.monotonic())
-    busy = _others(ticks, device.processor_times(), time.process_time() - own)
+    busy = device.busy(ticks, device.processor_times(), time.process_time() - own)
     p50, p95 = np.percentile(taken, (50, 95))
     known = sampler is not None and energy is not None and energy > 0
     return Timing(
@@ -130,18 +129,8 @@ def _time(
         float(p50),
         float(p95),
         float(np.median(cpu)),
-        busy,
+        None if busy is None else round(busy, 3),
         energy / len(taken) if known and energy is not None else None,
         sampler.source.name if known and sampler is not None else None,
         sampler.source.kind if known and sampler is not None else None,
     )
-
-
-def _others(
-    before: tuple[float, float] | None, after: tuple[float, float] | None, own_s: float
-) -> float | None:
-    """The share of all processors that other programs used between two looks, of which we used `own_s`."""
-    if before is None or after is None or after[1] <= before[1]:
-        return None
-    own = own_s * os.sysconf("SC_CLK_TCK")
-    return round(min(1.0, max(0.0, (after[0] - before[0] - own) / (after[1] - before[1]))), 3)

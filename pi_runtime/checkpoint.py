@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from pi_runtime.bundle import Bundle, Value
 from pi_runtime.engine import Array
 from pi_runtime.errors import ClueError
 from pi_runtime.files import Chunk, atomic_write
+from pi_runtime.tensors import encoded_header
 
 FORMAT = "1"
 # A header holds names, shapes and the texts of the metadata; step times are its largest part.
@@ -61,44 +62,30 @@ def write(path: Path, state: State, identity: Identity, bundle: Bundle) -> None:
 
     Raises ClueError when the disk fails, or a value whose storage is bits has others than 0 and 1.
     """
-    header = _header(state, identity, bundle)
+    metadata = _metadata(state, identity)
     digest = hashlib.sha256()
-    for chunk in _chunks(header, _UNSIGNED, state, bundle):
+    for chunk in _chunks(metadata, _UNSIGNED, state, bundle):
         digest.update(chunk)
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    atomic_write(path, _chunks(header, digest.hexdigest(), state, bundle), replace=True)
+    atomic_write(path, _chunks(metadata, digest.hexdigest(), state, bundle), replace=True)
 
 
-def _header(state: State, identity: Identity, bundle: Bundle) -> dict[str, Any]:
-    texts = {name: str(value) for name, value in dataclasses.asdict(identity).items()}
-    header: dict[str, Any] = {
-        "__metadata__": texts
-        | {
-            "format": FORMAT,
-            "cursor": str(state.cursor),
-            "evidence": json.dumps(state.evidence, allow_nan=False),
-            "cost": json.dumps(state.cost, allow_nan=False),
-        }
+def _metadata(state: State, identity: Identity) -> dict[str, str]:
+    return {name: str(value) for name, value in dataclasses.asdict(identity).items()} | {
+        "format": FORMAT,
+        "cursor": str(state.cursor),
+        "evidence": json.dumps(state.evidence, allow_nan=False),
+        "cost": json.dumps(state.cost, allow_nan=False),
     }
-    offset = 0
-    for name in sorted(state.values):
-        array, bits = state.values[name], bundle.values[name].storage == "bits"
-        size = -(-array.size // 8) if bits else array.nbytes
-        header[name] = {
-            "dtype": "U8" if bits else "F32",
-            "shape": [size] if bits else list(array.shape),
-            "data_offsets": [offset, offset + size],
-        }
-        offset += size
-    return header
 
 
-def _chunks(header: Mapping[str, Any], sha256: str, state: State, bundle: Bundle) -> Iterator[Chunk]:
-    metadata = header["__metadata__"] | {"sha256": sha256}
-    text = json.dumps({**header, "__metadata__": metadata}, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    yield struct.pack("<Q", len(text))
-    yield text
+def _chunks(metadata: Mapping[str, str], sha256: str, state: State, bundle: Bundle) -> Iterator[Chunk]:
+    arrays: dict[str, tuple[str, Sequence[int], int]] = {}
+    for name, array in state.values.items():
+        size = -(-array.size // 8)
+        bits = bundle.values[name].storage == "bits"
+        arrays[name] = ("U8", [size], size) if bits else ("F32", array.shape, array.nbytes)
+    yield encoded_header(arrays, {**metadata, "sha256": sha256})
     for name in sorted(state.values):
         array = np.ascontiguousarray(state.values[name], "<f4")
         yield _pack(name, array) if bundle.values[name].storage == "bits" else array.data

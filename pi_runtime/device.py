@@ -99,6 +99,17 @@ def processor_times() -> tuple[float, float] | None:
     return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
+def busy(
+    before: tuple[float, float] | None, after: tuple[float, float] | None, own_s: float = 0.0
+) -> float | None:
+    """The share of all processors in use between two `processor_times`, without the `own_s` seconds that this
+    process used; None where the kernel does not tell."""
+    if before is None or after is None or after[1] <= before[1]:
+        return None
+    own = own_s * os.sysconf("SC_CLK_TCK")
+    return min(1.0, max(0.0, (after[0] - before[0] - own) / (after[1] - before[1])))
+
+
 def plugged() -> bool | None:
     """Whether an external supply is connected; None for devices without a battery, such as a Pi."""
     states = [_read(path) for path in Path("/sys/class/power_supply").glob("*/online")]

@@ -22,11 +22,12 @@ from pi_runtime.cost import Meter
 from pi_runtime.engine import Engine
 from pi_runtime.errors import ClueError
 from pi_runtime.estimate import planned_peak
-from pi_runtime.options import MAX_CELSIUS, Options
+from pi_runtime.options import Options
 from pi_runtime.power import AUTOMATIC, Choice, open_source
 from pi_runtime.power.ledger import Ledger
+from pi_runtime.receipts.receipt import Make
 from pi_runtime.request import Begun, Cancelled, Job, Paused, Progress, Refused, Runner
-from pi_runtime.store import Make, Request, Store
+from pi_runtime.store import Request, Store
 
 # JSON numbers beyond 2^53 are not exact in every reader, and the seed is on record as one.
 SEED_LIMIT = 1 << 53
@@ -144,8 +145,7 @@ class _Request:
         self.runner: Runner | None = None
         self.joules = control.joules or ledger.here
         self.budget = Budget(options, self.joules)
-        limit = MAX_CELSIUS if options.max_celsius is None else options.max_celsius
-        self.thermal = guards.Thermal(limit, control.celsius)
+        self.thermal = guards.Thermal(options.celsius_at_most, control.celsius)
         self.ask_next = time.monotonic()
 
     def carry_out(self, begun: State | None) -> RequestResult:

@@ -70,6 +70,11 @@ class Options:
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
     @property
+    def celsius_at_most(self) -> float:
+        """Above this temperature the request pauses."""
+        return MAX_CELSIUS if self.max_celsius is None else self.max_celsius
+
+    @property
     def needs_energy(self) -> list[str]:
         """The names of the given options that only a device which measures energy can keep."""
         return [name for name in ("max_joules", "stop_joules") if getattr(self, name) is not None]

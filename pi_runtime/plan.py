@@ -88,6 +88,15 @@ def _parse(node: Mapping[str, Any]) -> Node:
     return Loop(node["loop"], node["count"], parse(node["body"]))
 
 
+def leaves(nodes: Sequence[Node], phase: str = "") -> Iterator[tuple[str, ResetNode | RunNode | StopNode]]:
+    """Each reset, run and stop as it stands in the plan, once, with the phase that it stands in."""
+    for node in nodes:
+        if isinstance(node, Phase | Loop | Batches):
+            yield from leaves(node.body, node.name if isinstance(node, Phase) else phase)
+        else:
+            yield phase, node
+
+
 @dataclass(frozen=True)
 class Place:
     """Where in the plan an operation stands: what its random numbers, samples and cost depend on.

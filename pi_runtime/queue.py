@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pi_runtime import device, guards
+from pi_runtime import guards
 from pi_runtime.errors import ClueError
 from pi_runtime.estimate import planned_peak
 from pi_runtime.forget import STOPPED, RequestResult
-from pi_runtime.options import MAX_CELSIUS, Options
+from pi_runtime.options import Options
 from pi_runtime.request import Paused, Progress
 from pi_runtime.store import BusyError, Request
 
@@ -42,9 +42,8 @@ def _goes_on(runtime: Runtime, request: Request) -> bool:
         return False
     try:
         if reason.startswith(guards.TOO_HOT):
-            limit = Options.of(request.options).max_celsius
-            celsius = runtime.celsius or device.temperature
-            guards.Thermal(MAX_CELSIUS if limit is None else limit, celsius).check_start()
+            limit = Options.of(request.options).celsius_at_most
+            guards.Thermal(limit, runtime.celsius).check_start()
         if reason.startswith(guards.TOO_LITTLE_MEMORY):
             guards.check_memory(planned_peak(runtime.bundle, request.samples), guards.available_memory())
     except Paused:

@@ -310,14 +310,7 @@ def load(bundle: Bundle, engine: Engine, name: str) -> Session:
 
 def programs(plan: plans.Plan) -> list[tuple[str, str]]:
     """(phase, program) for every run and stop in order, then predict, which verifies."""
-    found: list[tuple[str, str]] = []
-
-    def visit(nodes: Iterable[plans.Node], phase: str) -> None:
-        for node in nodes:
-            if isinstance(node, plans.RunNode | plans.StopNode):
-                found.append((phase, node.program))
-            else:
-                visit(getattr(node, "body", ()), node.name if isinstance(node, plans.Phase) else phase)
-
-    visit(plan, "")
+    found = [
+        (phase, node.program) for phase, node in plans.leaves(plan) if not isinstance(node, plans.ResetNode)
+    ]
     return [*found, ("verify", "predict")]

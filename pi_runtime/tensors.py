@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -57,6 +58,22 @@ def read_header(path: Path) -> Header:
         raise ClueError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:  # of this module and strict_json
         raise ClueError(f"cannot read {path}: it is no sound safetensors file, {error}") from error
+
+
+def encoded_header(
+    arrays: Mapping[str, tuple[str, Sequence[int], int]], metadata: Mapping[str, str] = {}
+) -> bytes:
+    """The beginning of a safetensors file whose arrays (type, shape, bytes) follow, in the order of their
+    names."""
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    offset = 0
+    for name in sorted(arrays):
+        dtype, shape, size = arrays[name]
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
 
 
 def read(path: Path, tensor: Tensor) -> NDArray[Any]:

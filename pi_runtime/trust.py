@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pi_runtime.errors import ClueError
 from pi_runtime.files import read_small
+from pi_runtime.receipts.signing import is_signed_ed25519
 
 SIGNATURE = "manifest.sig"
 LIST = "trusted_keys"
@@ -76,7 +77,7 @@ def check(bundle: Path, manifest: bytes, trusted: Sequence[Path]) -> None:
         )
     signature = read_small(place, _SIGNATURE_BYTES)
     for path, known in keys.items():
-        if not any(_signed(key, signature, manifest) for key in known):
+        if not any(is_signed_ed25519(manifest, signature, key) for key in known):
             raise ClueError(
                 f"bundle {bundle} is not signed by a trusted key, or was changed after it was signed "
                 f"({_named([path])})"
@@ -85,14 +86,3 @@ def check(bundle: Path, manifest: bytes, trusted: Sequence[Path]) -> None:
 
 def _named(paths: Sequence[Path]) -> str:
     return "listed in " + ", ".join(str(path) for path in paths)
-
-
-def _signed(key: bytes, signature: bytes, content: bytes) -> bool:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, content)
-    except (InvalidSignature, ValueError):
-        return False
-    return True

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from pi_runtime import draw
 from pi_runtime.bundle import Bundle, Program, Shape
 from pi_runtime.engine import Array
-from pi_runtime.plan import Node, RunNode
+from pi_runtime.plan import RunNode, leaves
 from pi_runtime.weights import WeightsFile
 
 
 def swapped_values(bundle: Bundle) -> set[str]:
     """The values that some run of the plan both reads and writes: only these need a second array."""
     found: set[str] = set()
-
-    def visit(nodes: Iterable[Node]) -> None:
-        for node in nodes:
-            if isinstance(node, RunNode):
-                found.update(_read_and_written(bundle.programs[node.program], node.bind))
-            else:
-                visit(getattr(node, "body", ()))
-
-    visit(bundle.plan)
+    for _, node in leaves(bundle.plan):
+        if isinstance(node, RunNode):
+            found |= _read_and_written(bundle.programs[node.program], node.bind)
     return {name for name in found if bundle.values[name].role != "cache"}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -90,20 +90,14 @@ def aims(bundle: Bundle, kind: str, options: Options) -> dict[str, float]:
     found: dict[str, float] = {}
     if kind == "class":
         return found
-    for stop in _stops(bundle.plan):
-        if isinstance(stop.accuracy_at_most, str):
-            found[stop.accuracy_at_most] = limit
-        if isinstance(stop.every, str) and bundle.scalars[stop.every] == 0:
-            found[stop.every] = 1.0
+    for _, node in plans.leaves(bundle.plan):
+        if not isinstance(node, plans.StopNode):
+            continue
+        if isinstance(node.accuracy_at_most, str):
+            found[node.accuracy_at_most] = limit
+        if isinstance(node.every, str) and bundle.scalars[node.every] == 0:
+            found[node.every] = 1.0
     return found
-
-
-def _stops(nodes: Iterable[plans.Node]) -> Iterator[plans.StopNode]:
-    for node in nodes:
-        if isinstance(node, plans.StopNode):
-            yield node
-        else:
-            yield from _stops(getattr(node, "body", ()))
 
 
 # --- the checks

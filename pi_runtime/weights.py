@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -79,19 +77,6 @@ def write(path: Path, arrays: Mapping[str, Array]) -> str:
 
 
 def _serialise(arrays: Mapping[str, Array]) -> Iterator[Chunk]:
-    header: dict[str, object] = {}
-    offset = 0
-    for key in sorted(arrays):
-        array = arrays[key]
-        header[key] = {
-            "dtype": "F32",
-            "shape": list(array.shape),
-            "data_offsets": [offset, offset + array.nbytes],
-        }
-        offset += array.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    yield struct.pack("<Q", len(text))
-    yield text
+    yield tensors.encoded_header({key: ("F32", array.shape, array.nbytes) for key, array in arrays.items()})
     for key in sorted(arrays):
         yield np.ascontiguousarray(arrays[key], "<f4").data

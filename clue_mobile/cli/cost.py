@@ -74,6 +74,7 @@ def command(
     from clue_mobile.report import device_log
     from clue_mobile.study import cost
     from pi_runtime import engines
+    from pi_runtime.bench import bench
     from pi_runtime.bundle import Bundle
     from pi_runtime.power import Choice, open_source
 
@@ -115,7 +116,7 @@ def command(
             for each in everyone:
                 again = open_source(Choice(power, power_command))
                 try:
-                    timings.append(cost.time_bundle(each, chosen, seconds, again, told))
+                    timings.append(bench(each, chosen, seconds=seconds, opened=again, tell=told))
                 finally:
                     again.close()
     methods = tuple(

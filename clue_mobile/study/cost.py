@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from clue_mobile.errors import ClueError
-from pi_runtime.bench import PREDICT, Timing, bench
+from pi_runtime.bench import Timing
 from pi_runtime.bundle import Bundle
-from pi_runtime.engine import Engine
 from pi_runtime.estimate import counts
-from pi_runtime.power import Opened
 
 MEASURED, EXTRAPOLATED = "measured", "extrapolated"
 TRAIN = "train"
@@ -129,13 +127,6 @@ def read_times(path: Path, bundle: Bundle) -> tuple[list[Timing], dict[str, Any]
     return timings, runtime
 
 
-def time_bundle(
-    bundle: Bundle, engine: Engine, seconds: float, opened: Opened, tell: Callable[[str], None]
-) -> list[Timing]:
-    """The times of each program on this computer."""
-    return bench(bundle, engine, seconds=seconds, opened=opened, tell=tell)
-
-
 def method_line(
     bundle: Bundle,
     timings: Sequence[Timing],
@@ -187,8 +178,3 @@ def retrain_line(timings: Sequence[Timing], setting: Setting) -> Line:
 def _sources(timings: Sequence[Timing]) -> str:
     names = sorted({timing.energy_source for timing in timings if timing.energy_source})
     return f"runs x joules by {', '.join(names)}" if names else "not measured"
-
-
-def predict_time(line: Line) -> float | None:
-    """t_predict of a method's bundle, in seconds."""
-    return line.times.get(PREDICT)

@@ -88,11 +88,6 @@ class Reader:
             yield Source(pixels, names, labels)
 
 
-def read(paths: Sequence[Path], bundle: Bundle, max_pixels: int = MAX_PIXELS) -> Reader:
-    """What is in the paths, read while it is iterated over; see `Reader`."""
-    return Reader(paths, bundle, max_pixels)
-
-
 def batched(sources: Iterator[Source] | Reader, most: int) -> Iterator[Source]:
     """The same images, those of single files put together up to `most` at a time."""
     for labelled, group in itertools.groupby(sources, lambda source: source.labels is not None):

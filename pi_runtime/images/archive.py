@@ -49,8 +49,6 @@ def read(
             yield from _read(archive, path, input_shape, classes, at_once)
     except ClueError:
         raise
-    except (OSError, ValueError, EOFError, RuntimeError, NotImplementedError) as error:
-        raise _unreadable(path) from error
     except Exception as error:  # zipfile, zlib, lzma and numpy's header reader have many on damaged files
         raise _unreadable(path) from error
 

@@ -54,10 +54,9 @@ class Idle:
 
     def write(self, folder: Path) -> Path:
         """Keep it in a store's folder, in place of an earlier one. Raises ClueError."""
-        path, new = folder / FILE, folder / f"{FILE}.new"
-        new.unlink(missing_ok=True)
-        files.atomic_write(new, [json.dumps(dataclasses.asdict(self), indent=1).encode() + b"\n"])
-        return new.replace(path)
+        path, text = folder / FILE, json.dumps(dataclasses.asdict(self), indent=1)
+        files.atomic_write(path, [text.encode() + b"\n"], replace=True)
+        return path
 
     @staticmethod
     def read(folder: Path) -> Idle | None:
@@ -106,9 +105,7 @@ def measure(
     energy = sampler.energy(start, end)
     if energy is None or energy <= 0 or not seen:
         raise ClueError(f"{source.name} gave too few samples: {sampler.problem or 'none at all'}")
-    busy = None
-    if before is not None and after is not None and after[1] > before[1]:
-        busy = round((after[0] - before[0]) / (after[1] - before[1]), 4)
+    busy = device.busy(before, after)
     return Idle(
         source=source.name,
         scope=source.scope,
@@ -120,7 +117,7 @@ def measure(
         samples=len(seen),
         hz=sampler.hz,
         sampler_cpu_s=round(sampler.cpu_s, 4),
-        busy=busy,
+        busy=None if busy is None else round(busy, 4),
         temperature=device.temperature(),
         measured=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -75,10 +75,11 @@ def is_signed(content: bytes, signature: str, alg: str, key: str) -> bool:
         return False
     if len(raw) != 64 or len(public) != KEY_BYTES.get(alg):
         return False
-    return (_ed25519 if alg == "Ed25519" else _es256)(content, raw, public)
+    return (is_signed_ed25519 if alg == "Ed25519" else _es256)(content, raw, public)
 
 
-def _ed25519(content: bytes, signature: bytes, public: bytes) -> bool:
+def is_signed_ed25519(content: bytes, signature: bytes, public: bytes) -> bool:
+    """Whether `signature` is Ed25519's of the content by the key whose public half, 32 bytes, is given."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pi_runtime.store.database import BusyError as BusyError
 from pi_runtime.store.database import now as now
 from pi_runtime.store.generations import Generation as Generation
-from pi_runtime.store.receipts import Issuer as Issuer
-from pi_runtime.store.receipts import Make as Make
 from pi_runtime.store.requests import Request as Request
 from pi_runtime.store.requests import TransitionError as TransitionError
 from pi_runtime.store.samples import Sample as Sample
@@ -16,8 +14,6 @@ from pi_runtime.store.store import Store as Store
 __all__ = [
     "BusyError",
     "Generation",
-    "Issuer",
-    "Make",
     "Request",
     "Sample",
     "SealPlan",

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from pi_runtime import files, private, trust
 from pi_runtime.bundle import Bundle
 from pi_runtime.errors import ClueError
+from pi_runtime.receipts.issuer import Issuer
+from pi_runtime.receipts.receipt import Make
 from pi_runtime.store import migrate
 from pi_runtime.store.database import BusyError, Database
 from pi_runtime.store.generations import Generation, Generations
 from pi_runtime.store.keys import Keys
-from pi_runtime.store.receipts import Issuer, Make, Receipts
+from pi_runtime.store.receipts import Receipts
 from pi_runtime.store.requests import UNFINISHED, Request, Requests
 from pi_runtime.store.samples import Sample, Samples
 from pi_runtime.store.seal import Sealing, SealPlan

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 import toy
 from test_pi_cli import Shell, shell
 
-from pi_runtime import Bundle, bench
+from pi_runtime import Bundle, bench, device
 from pi_runtime.errors import ClueError
 from pi_runtime.estimate import counts
 from pi_runtime.onnx_engine import OnnxEngine
@@ -50,11 +51,11 @@ def test_a_time_out_of_range(opened_bundle: Bundle) -> None:
 
 
 def test_what_others_used() -> None:
-    tick = bench.os.sysconf("SC_CLK_TCK")
-    assert bench._others((0, 0), (80, 200), 30 / tick) == 0.25
-    assert bench._others((0, 0), (10, 200), 30 / tick) == 0.0
-    assert bench._others(None, (1, 1), 0.0) is None
-    assert bench._others((5, 5), (5, 5), 0.0) is None
+    tick = os.sysconf("SC_CLK_TCK")
+    assert device.busy((0, 0), (80, 200), 30 / tick) == 0.25
+    assert device.busy((0, 0), (10, 200), 30 / tick) == 0.0
+    assert device.busy(None, (1, 1), 0.0) is None
+    assert device.busy((5, 5), (5, 5), 0.0) is None
 
 
 def test_as_a_command(shell: Shell) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pi_runtime import Bundle, ClueError
-from pi_runtime.images import batched, read
+from pi_runtime.images import Reader, batched
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def color(opened_bundle: Bundle) -> Bundle:
 
 
 def one(path: Path, bundle: Bundle) -> Any:
-    (source,) = read([path], bundle)
+    (source,) = Reader([path], bundle)
     assert source.images.dtype == np.uint8
     return source.images[0]
 
@@ -81,7 +81,7 @@ def test_folders_are_read_in_order_with_their_subfolders(tmp_path: Path, color: 
             path.write_text("no image")
         else:
             Image.new("RGB", (8, 6), (number,) * 3).save(path)
-    names = [Path(source.names[0]).name for source in read([tmp_path], color)]
+    names = [Path(source.names[0]).name for source in Reader([tmp_path], color)]
     assert names == ["a.jpg", "1.PNG", "c.png"]
 
 
@@ -90,7 +90,7 @@ def test_single_files_are_put_together_and_archives_are_not(tmp_path: Path, colo
         Image.new("RGB", (8, 6)).save(tmp_path / f"{name}.png")
     np.savez(tmp_path / "z.npz", x=np.zeros((7, 6, 8, 3), np.uint8), y=np.arange(7) % 3)
     paths = [*sorted(tmp_path.glob("*.png")), tmp_path / "z.npz"]
-    sources = list(batched(read(paths, color), 2))
+    sources = list(batched(Reader(paths, color), 2))
     assert [len(source.images) for source in sources] == [2, 2, 1, 7]
     assert [len(source.names) for source in sources] == [2, 2, 1, 7]
     assert sources[-1].labels is not None
@@ -101,7 +101,7 @@ def test_archives(tmp_path: Path, opened_bundle: Bundle, key: str) -> None:
     pixels = np.arange(32, dtype=np.uint8).reshape(2, 4, 4)
     path = tmp_path / "a.npz"
     np.savez(path, **{key: pixels, "y": np.array([2, 0], np.uint8)})
-    (source,) = read([path], opened_bundle)
+    (source,) = Reader([path], opened_bundle)
     assert np.array_equal(source.images[..., 0], pixels)
     assert source.labels is not None
     assert source.labels.tolist() == [2, 0]
@@ -126,7 +126,7 @@ def test_archives_that_do_not_fit(
 ) -> None:
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ClueError, match=message):
-        list(read([tmp_path / "a.npz"], color))
+        list(Reader([tmp_path / "a.npz"], color))
 
 
 def test_files_that_are_no_images_are_named(tmp_path: Path, color: Bundle) -> None:
@@ -146,4 +146,4 @@ def test_files_that_are_no_images_are_named(tmp_path: Path, color: Bundle) -> No
         ("deep.tif", r"deep.tif has pixels of another kind \(F\)"),
     ):
         with pytest.raises(ClueError, match=message):
-            list(read([tmp_path / name], color))
+            list(Reader([tmp_path / name], color))

@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 from store_parts import add, done, forget, found_in, queue, retrain
 
 from pi_runtime import Bundle, ClueError, Runtime, files
-from pi_runtime.store import Make, Request, Store
+from pi_runtime.receipts.receipt import Make
+from pi_runtime.store import Request, Store
 
 
 @pytest.fixture
