@@ -41,6 +41,8 @@ class ExportRecipe:
     float16_predict: also a `predict_float16`, for the runtimes that can compute in float16. fit: how
     devices bring images to the model's size, "stretch" or "center-crop" (contract/resize.md). least_images:
     devices warn when fewer of a class are stored; None: what `methods.amounts` knows of the method, 0: never.
+    memory_budget: the most bytes that the planned peak of a program may have; what must be is then recomputed
+    in the backward pass. micro_batch: samples that a step's gradient is worked out for at a time.
     """
 
     target: str = "pi5"
@@ -57,6 +59,8 @@ class ExportRecipe:
     licence: str = "see the model's own licence"
     fit: str = "stretch"
     least_images: int | None = None
+    memory_budget: int | None = None
+    micro_batch: int | None = None
 
     def __post_init__(self) -> None:
         if not 2 <= self.batch <= 4096:
@@ -72,6 +76,10 @@ class ExportRecipe:
             raise unknown("--fit", self.fit, FITS)
         if self.least_images is not None and self.least_images < 0:
             raise ClueError(f"--least-images must be at least 0, not {self.least_images}")
+        if self.memory_budget is not None and self.memory_budget < 1:
+            raise ClueError(f"--memory-budget must be above 0 bytes, not {self.memory_budget}")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise ClueError(f"--micro-batch must be at least 1, not {self.micro_batch}")
         if self.tuned_batch is not None and self.tuned_batch < 1:
             raise ClueError(f"--tuned-batch must be at least 1, not {self.tuned_batch}")
 
@@ -121,7 +129,9 @@ def export(
     config = methods.configure(recipe.method, recipe.hyperparameters)
     model = FlatModel(module, spec)
     float16 = recipe.float16_predict
-    plan = programs.build(model, recipe.method, config, recipe.batch, float16=float16, train=train)
+    plan = programs.build(
+        model, recipe.method, config, recipe.batch, float16=float16, train=train, micro=recipe.micro_batch
+    )
     if float16 and not any(exporter.FLOAT16 for exporter in runtimes.values()):
         raise ClueError(f"--float16-predict: none of the runtimes {', '.join(runtimes)} computes in float16")
     tell = progress or (lambda stage, done, total: None)
@@ -158,7 +168,9 @@ def export(
             chosen = [each for each in plan.programs if exporter.FLOAT16 or not each.float16]
             if runtime in exporters.ADDITIONS:
                 chosen = []  # it makes files of its own, from the model and the recipe
-            traced = programs.trace_all(chosen, overrides=exporter.OVERRIDES)
+            traced = programs.trace_all(
+                chosen, overrides=exporter.OVERRIDES, rules=exporter.MEMORY, budget=recipe.memory_budget
+            )
             converted = exporter.convert(traced, Source(model, plan), functools.partial(step, runtime))
             results[runtime] = manifests.add_runtime(writer, runtime, traced, converted)
             notes += converted.notes

@@ -85,6 +85,11 @@ class FlatModel:
         """The copy that this was made of: to be looked at and copied, not changed."""
         return self._module
 
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether samples of a batch could see each other in the forward pass."""
+        return bool(self._norms)
+
     def _table(self) -> tuple[Entry, ...]:
         entries: list[Entry] = []
         size: dict[str, int] = {}

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule
 
 from clue_mobile import methods
 from clue_mobile.flat import FlatModel
 from clue_mobile.lowering import Table, lower
+from clue_mobile.memory import liveness
+from clue_mobile.memory.budget import fit
+from clue_mobile.memory.flops import count_flops
+from clue_mobile.memory.micro import accumulated
+from clue_mobile.memory.rules import GRAPH, Rules
 from clue_mobile.plan import Port, Program, Recipe
 
 
 @dataclass(frozen=True)
 class Traced:
     """A program as a graph. flops: of matrix products and convolutions, 2 per multiply-add. peak_bytes: see
-    `planned_peak`."""
+    `memory.liveness.plan`. recomputed_flops: the share of `flops` that is spent twice to save memory."""
 
     program: Program
     graph: GraphModule
     flops: int
     peak_bytes: int
+    recomputed_flops: int = 0
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run the graph in eager PyTorch with the program's own arguments."""
@@ -67,13 +72,18 @@ def build(
     *,
     float16: bool = False,
     train: methods.Samples | None = None,
+    micro: int | None = None,
 ) -> Recipe:
     """The method's recipe with the serving programs added, `float16`: also `predict_float16`; train: the
-    training set, for a method whose bundle ships what it found there.
+    training set, for a method whose bundle ships what it found there. micro: every program is for batches of
+    this size, and a step takes the mean gradient of `batch` samples.
 
-    Raises ClueError as the method does.
+    Raises ClueError as the method does, and as `memory.micro.check`.
     """
-    recipe = methods.build(method, model, config, batch, train)
+    recipe = methods.build(method, model, config, micro or batch, train)
+    if micro is not None and micro != batch:
+        recipe = accumulated(recipe, model, method, batch, micro)
+        batch = micro
     serving = [*predict_programs(model, batch), *([float16_predict(model, batch)] if float16 else [])]
     return replace(recipe, programs=[*serving, *recipe.programs])
 
@@ -83,10 +93,23 @@ def example_inputs(program: Program, dtype: torch.dtype = torch.float32) -> tupl
     return tuple(torch.full(port.shape, 0.5, dtype=dtype) for port in program.inputs)
 
 
-def trace(program: Program, *, overrides: Table | None = None, dtype: torch.dtype = torch.float32) -> Traced:
-    """Lower one program. Raises ClueError where the model has no forward form."""
+def trace(
+    program: Program,
+    *,
+    overrides: Table | None = None,
+    dtype: torch.dtype = torch.float32,
+    rules: Rules = GRAPH,
+    budget: int | None = None,
+) -> Traced:
+    """Lower one program. rules: of the runtime that it is for. budget: the most bytes that its planned peak
+    may have; what must be is then recomputed. Raises ClueError where the model has no forward form, or the
+    budget is below what can be reached."""
     graph = lower(program.fn, example_inputs(program, dtype), overrides=overrides, name=program.name)
-    return Traced(program, graph, count_flops(graph), planned_peak(graph))
+    flops = count_flops(graph)
+    if budget is None:
+        return Traced(program, graph, flops, liveness.plan(graph, rules).peak_bytes)
+    fitted = fit(graph, budget, rules, program.name)
+    return Traced(program, fitted.graph, flops + fitted.flops, fitted.peak_bytes, fitted.flops)
 
 
 def trace_all(
@@ -94,64 +117,13 @@ def trace_all(
     *,
     overrides: Table | None = None,
     progress: Callable[[str], None] | None = None,
+    rules: Rules = GRAPH,
+    budget: int | None = None,
 ) -> list[Traced]:
     """Lower every program, telling `progress` the name of each first."""
     traced = []
     for program in programs:
         if progress:
             progress(program.name)
-        traced.append(trace(program, overrides=overrides))
+        traced.append(trace(program, overrides=overrides, rules=rules, budget=budget))
     return traced
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    return [t for v in value for t in _tensors(v)] if isinstance(value, (tuple, list)) else []
-
-
-def count_flops(graph: GraphModule) -> int:
-    """FLOPs of the graph's matrix products and convolutions, by PyTorch's own formulas on the traced
-    shapes."""
-    from torch.utils.flop_counter import flop_registry
-
-    total = 0
-    for node in graph.graph.nodes:
-        packet = getattr(node.target, "overloadpacket", None)
-        if packet in flop_registry and node.op == "call_function":
-            args = [a.meta["val"] if isinstance(a, Node) else a for a in node.args]
-            total += int(flop_registry[packet](*args, **node.kwargs, out_val=node.meta["val"]))
-    return total
-
-
-# of a tensor, or of an operator's several results
-_VIEWS = {torch.ops.aten.reshape.default, operator.getitem}
-
-
-def planned_peak(graph: GraphModule) -> int:
-    """Bytes alive at the worst moment of a run in graph order: inputs, outputs and the intermediates still
-    needed (views are free)."""
-    nodes = list(graph.graph.nodes)
-    owner: dict[Node, Node] = {}
-    last_use: dict[Node, int] = {}
-    for index, node in enumerate(nodes):
-        source = node.args[0] if node.target in _VIEWS else None
-        owner[node] = owner[source] if isinstance(source, Node) else node
-        for used in node.all_input_nodes:
-            last_use[owner[used]] = index
-
-    def size(node: Node) -> int:
-        if node.op == "get_attr":
-            return 0  # constants are part of the program's file
-        return sum(t.numel() * t.element_size() for t in _tensors(node.meta.get("val")))
-
-    alive = sum(size(n) for n in nodes if n.op == "placeholder")
-    peak = alive
-    for index, node in enumerate(nodes):
-        if node.op == "call_function" and owner[node] is node:
-            alive += size(node)
-        peak = max(peak, alive)
-        for done in {owner[u] for u in node.all_input_nodes}:
-            if done.op == "call_function" and last_use[done] == index:
-                alive -= size(done)
-    return peak

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from clue_mobile.flat import FlatModel
     from clue_mobile.lowering import Table
+    from clue_mobile.memory.rules import Rules
     from clue_mobile.plan import Recipe
     from clue_mobile.programs import Traced
 
@@ -43,11 +44,12 @@ class Exporter(Protocol):
     """The interface of the modules in this folder.
 
     OVERRIDES: entries of the lowering's table in the form that suits the runtime. FLOAT16: whether it takes
-    programs that compute in float16.
+    programs that compute in float16. MEMORY: how the runtime treats memory.
     """
 
     OVERRIDES: Table
     FLOAT16: bool
+    MEMORY: Rules
 
     def convert(self, programs: Sequence[Traced], source: Source, tell: Tell) -> Converted:
         """All programs of a bundle as the runtime's files; `tell` is given the name of each program first.

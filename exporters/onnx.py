@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clue_mobile.errors import ClueError
+from clue_mobile.memory.barrier import after
 from clue_mobile.programs import Traced
 from exporters.base import Converted, Source, Tell, tensor_names
 
@@ -19,7 +20,7 @@ try:
     import onnxscript
     from onnx_ir.passes import common
 
-    from exporters import onnx_external, onnx_graph, onnx_ops
+    from exporters import onnx_external, onnx_graph, onnx_memory, onnx_ops
 except ImportError as error:
     raise ClueError(
         "the ONNX exporter needs the packages onnx and onnxscript: pip install 'clue-mobile[export]'"
@@ -27,6 +28,7 @@ except ImportError as error:
 
 OVERRIDES: dict[Any, Any] = {}
 FLOAT16 = True
+MEMORY = onnx_memory.RULES
 OPSET = 20
 
 
@@ -52,7 +54,12 @@ def convert_program(traced: Traced, name: str = "model.onnx") -> dict[str, bytes
     """
     try:
         proto = onnx_ops.translate(traced.graph, OPSET)
-    except onnx_graph.UnsupportedError:
+    except onnx_graph.UnsupportedError as error:
+        if any(node.target is after for node in traced.graph.graph.nodes):
+            raise ClueError(
+                f"program {traced.program.name!r} has the operator {error}, which only PyTorch's exporter "
+                "knows, and that one cannot keep recomputed values apart: leave --memory-budget out"
+            ) from error
         proto = _by_pytorch(traced)
     proto = onnx_ir.to_proto(_tidy(onnx_ir.from_proto(proto)))
     _name_values(proto.graph, *tensor_names(traced))
@@ -135,6 +142,10 @@ def _name_values(graph: onnx.GraphProto, inputs: list[str], outputs: list[str]) 
     An output that is an input, a constant or the value of another output needs a node of its own.
     """
     names = {"": ""}  # an optional input left out
+    constants = {tensor.name for tensor in graph.initializer}
+    computed = {
+        node.output[0] for node in graph.node if node.op_type == "Reshape" and node.input[1] not in constants
+    }
     for value, port in zip(graph.input, inputs, strict=True):
         names[value.name] = value.name = port
     made = [name for node in graph.node for name in node.output if name]
@@ -153,4 +164,8 @@ def _name_values(graph: onnx.GraphProto, inputs: list[str], outputs: list[str]) 
         if names[value.name] != port:
             graph.node.append(onnx.helper.make_node("Identity", [names[value.name]], [port]))
         value.name = port
+    known = [info for info in graph.value_info if info.name in computed]  # their shapes cannot be inferred
     del graph.value_info[:]
+    for info in known:
+        info.name = names[info.name]
+    graph.value_info.extend(known)

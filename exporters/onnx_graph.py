@@ -41,6 +41,7 @@ class Builder:
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[Any, onnx.TensorProto] = {}
+        self.known: list[onnx.ValueInfoProto] = []  # shapes that no runtime can infer
         self._count = 0
 
     def constant(self, array: np.ndarray[Any, Any]) -> str:
@@ -58,11 +59,21 @@ class Builder:
         """A constant of rank 0."""
         return self.constant(torch.tensor(value, dtype=dtype).numpy())
 
-    def add(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Result:
-        """Append a node; returns its output's name, or a tuple of names."""
+    def add(
+        self,
+        op: str,
+        *inputs: str,
+        outputs: int = 1,
+        known: tuple[Sequence[int], torch.dtype] | None = None,
+        **attributes: Any,
+    ) -> Result:
+        """Append a node; returns its output's name, or a tuple of names. known: the shape and type of the
+        output, where they cannot be inferred."""
         names = [f"v{self._count + i}" for i in range(outputs)]
         self._count += outputs
         self.nodes.append(helper.make_node(op, list(inputs), names, **attributes))
+        if known is not None:
+            self.known.append(helper.make_tensor_value_info(names[0], onnx_type(known[1]), list(known[0])))
         return names[0] if outputs == 1 else tuple(names)
 
 

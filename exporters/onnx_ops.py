@@ -17,7 +17,8 @@ import torch
 from onnx import helper
 from torch.fx import GraphModule, Node
 
-from exporters import onnx_windows
+from clue_mobile.memory.barrier import after
+from exporters import onnx_after, onnx_windows
 from exporters.onnx_graph import Builder, Call, Result, UnsupportedError, onnx_type
 
 aten = torch.ops.aten
@@ -262,6 +263,8 @@ def translate(graph: GraphModule, opset: int) -> onnx.ModelProto:
             names[node] = builder.constant(getattr(graph, str(node.target)).detach().numpy())
         elif node.op == "call_function" and node.target is operator.getitem:
             names[node] = names[node.args[0]][node.args[1]]
+        elif node.op == "call_function" and node.target is after:
+            names[node] = onnx_after.after(builder, node, names)
         elif node.op == "call_function":
             if node.target not in TABLE:
                 raise UnsupportedError(str(node.target))
@@ -274,7 +277,9 @@ def translate(graph: GraphModule, opset: int) -> onnx.ModelProto:
     given = [_info(names[node], node) for node in placeholders]
     made = [_info(names[node], node) for node in results]
     constants = list(builder.constants.values())
-    graph_proto = helper.make_graph(builder.nodes, "program", given, made, constants)
+    graph_proto = helper.make_graph(
+        builder.nodes, "program", given, made, constants, value_info=builder.known
+    )
     return helper.make_model(graph_proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
 
 

@@ -23,8 +23,10 @@ def _share_arena() -> None:
     """Register one arena of working memory for all sessions of this process that ask for it.
 
     Programs never run at the same time. With an arena each, all kept what they had needed (slices of the
-    weights at least), and a request's peak was the sum: 428 MiB where this takes 191 (ResNet-20, batch 32,
-    x86-64). Strategy 1 asks the system for no more than is needed, instead of the next power of two.
+    weights at least), and a request's peak was the sum: 428 MiB where this took 191 (ResNet-20, batch 32,
+    x86-64). Strategy 0 grows it by the next power of two: few large regions, in which what is given back
+    joins up again. Regions as large as what was asked for (strategy 1) stay apart, and a step of ResNet-20
+    then takes 82 MiB where 55 are alive, against 57 this way (benchmarks/memory).
     """
     import onnxruntime
 
@@ -34,7 +36,7 @@ def _share_arena() -> None:
     # An error means that the program around us has registered one: then that is shared.
     with contextlib.suppress(Exception):
         onnxruntime.create_and_register_allocator(
-            memory, onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1})
+            memory, onnxruntime.OrtArenaCfg({"arena_extend_strategy": 0})
         )
 
 
@@ -67,6 +69,9 @@ class OnnxEngine:
         options.add_session_config_entry("session.use_env_allocators", "1")
         # Planned patterns hold one block of the size of all intermediates: no faster here, and larger.
         options.enable_mem_pattern = False
+        # Nor does a dead value's memory wait for the next of its size: it goes back to the arena. Held for
+        # each other, they make up 11 MiB of a ResNet-20 step's 69; no slower here.
+        options.enable_mem_reuse = False
         try:
             session = self._onnxruntime.InferenceSession(
                 str(path), sess_options=options, providers=["CPUExecutionProvider"]

@@ -26,12 +26,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clue_mobile.methods": {
         "errors", "spec", "plan", "flat", "lowering", "models", "training", "pi_runtime",
     },
-    "clue_mobile.programs": {"errors", "plan", "flat", "lowering", "methods"},
+    "clue_mobile.memory": {"errors", "plan", "flat", "lowering"},
+    "clue_mobile.programs": {"errors", "plan", "flat", "lowering", "methods", "memory"},
     "clue_mobile.data": {"errors", "pi_runtime"},
     "clue_mobile.training": {"errors", "spec", "models"},
     "clue_mobile.evaluate": {"errors", "data", "spec", "training"},
     "clue_mobile.report": {"errors", "version", "models", "evaluate"},
-    "exporters": {"errors", "plan", "flat", "lowering", "programs", "pi_runtime", "contract", "exporters"},
+    "exporters": {
+        "errors", "plan", "flat", "lowering", "memory", "programs", "pi_runtime", "contract", "exporters",
+    },
     "clue_mobile.bundle": {
         "errors", "version", "spec", "plan", "flat", "programs", "exporters", "pi_runtime",
     },
@@ -50,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "clue_mobile.cli": {
         "errors", "version", "cli", "spec", "data", "models", "training", "evaluate", "report", "bundle",
-        "export", "study", "methods", "engines", "parity", "push", "pi_runtime", "exporters",
+        "export", "study", "methods", "engines", "parity", "push", "pi_runtime", "exporters", "memory",
     },
 }  # fmt: skip
 

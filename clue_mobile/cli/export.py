@@ -22,6 +22,7 @@ from clue_mobile.cli.common import (
     settings,
 )
 from clue_mobile.errors import ClueError
+from clue_mobile.memory.amount import parse_bytes
 from clue_mobile.methods import Samples
 from clue_mobile.models.card import read_json
 from clue_mobile.study import presets
@@ -132,6 +133,22 @@ def command(
             show_default=False,
         ),
     ] = None,
+    micro_batch: Annotated[
+        int | None,
+        typer.Option(
+            help="Work a step's gradient out for this many samples at a time, which takes less memory; for "
+            "frozen batch norm.",
+            show_default=False,
+        ),
+    ] = None,
+    memory_budget: Annotated[
+        str | None,
+        typer.Option(
+            help="The most memory that a program may need by plan, such as 64MB or 48MiB: what does not fit "
+            "is computed again in the backward pass.",
+            show_default=False,
+        ),
+    ] = None,
     card: Annotated[
         Path | None,
         typer.Option(help="A model card, JSON: classes, input_shape, mean, std.", show_default=False),
@@ -206,6 +223,8 @@ def command(
         name=name,
         fit=fit,
         least_images=least_images,
+        memory_budget=None if memory_budget is None else parse_bytes(memory_budget, "--memory-budget"),
+        micro_batch=micro_batch,
     )
     signed = signer(sign) if sign is not None else None
     train = _training_images(data, spec, validation, as_json) if data is not None else None

@@ -1,4 +1,4 @@
-"""Programs: what is built and traced; FLOPs and planned memory against numbers worked out by hand."""
+"""Programs: what is built and traced; FLOPs against numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from clue_mobile import programs
 from clue_mobile.flat import FlatModel
 from clue_mobile.lowering import lower
+from clue_mobile.memory.flops import count_flops
 from clue_mobile.methods import clue
 from clue_mobile.models import BUILTIN, load
-from clue_mobile.programs import count_flops, planned_peak
 
 
 @pytest.fixture(scope="module")
@@ -83,33 +83,3 @@ def _gradients(layer: Callable[..., Tensor]) -> Callable[..., Any]:
 )
 def test_flops(function: Callable[..., Any], shapes: list[tuple[int, ...]], flops: int) -> None:
     assert count_flops(lower(function, [torch.zeros(shape) for shape in shapes])) == flops
-
-
-# bytes: a vector of 256 float32 numbers is 1024
-
-
-def _split(x: Tensor) -> tuple[Tensor, ...]:
-    a, b = x.sin().split([64, 192])
-    return a.exp().sum(), b.exp().sum()
-
-
-@pytest.mark.parametrize(
-    ("function", "peak"),
-    [
-        (lambda x: (x.sin(),), 2048),
-        (
-            lambda x: (x.sin().cos().exp(),),
-            3072,
-        ),  # the input stays, one intermediate dies as the next is made
-        (lambda x: (x.sin() + x.cos(),), 4096),
-        (lambda x: (x.sin(), x.cos()), 3072),  # results stay
-        (lambda x: (x.sin().reshape(16, 16).cos(),), 3072),  # views are free, and keep their source alive
-        (lambda x: (x.reshape(16, 16).t().sin(),), 3072),  # a transpose is none
-        (lambda x: (x * torch.arange(256.0),), 2048),  # constants are part of the file
-        (lambda x: (x.sum(), x.max()), 1024 + 8),
-        (lambda x: (x.sin().sum() + x.cos().sum(),), 1024 + 1024 + 4 + 4),
-        (_split, 3072),  # x, its sine and the two parts of it, which are counted once
-    ],
-)
-def test_planned_peak(function: Callable[..., Any], peak: int) -> None:
-    assert planned_peak(lower(function, [torch.zeros(256)])) == peak
