@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from case import step
+from memory_case import step
 
 import exporters
 from clue_mobile.errors import ClueError

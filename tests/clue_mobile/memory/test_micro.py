@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from case import SPEC, Net
+from memory_case import SPEC, Net
 
 from clue_mobile import programs
 from clue_mobile.errors import ClueError
