@@ -39,6 +39,10 @@ def _add(runtime: Runtime, label: str, n: int) -> int:
     return len(runtime.add(toy.images(n, runtime.bundle.label(label)), label))
 
 
+def _add_file(runtime: Runtime, label: str, file: str) -> int:
+    return len(runtime.add(np.load(file, allow_pickle=False), label))
+
+
 def _submit(runtime: Runtime, label: str, scalars: dict[str, float], options: dict[str, Any]) -> int:
     return runtime.submit(label, seed=SEED, scalars=scalars, options=Options.of(options))
 
@@ -54,7 +58,7 @@ def _shape(runtime: Runtime) -> tuple[int, int, int]:
     return height, width, channels
 
 
-ACTIONS = {"serve": _serve, "add": _add, "submit": _submit, "open": _open}
+ACTIONS = {"serve": _serve, "add": _add, "add_file": _add_file, "submit": _submit, "open": _open}
 
 
 def _child(bundle: Bundle, job: dict[str, Any], answers: int) -> None:
