@@ -66,8 +66,8 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def peak(bundle: Path, folder: Path) -> int:
-    """Bytes; the median of three runs: a kernel short of memory takes pages of a process away, and its peak is
-    then some megabytes lower than what it asked for."""
+    """Bytes; the median of three runs: a kernel short of memory takes pages of a process away, and its peak
+    is then some megabytes lower than what it asked for."""
     peaks = []
     for run in range(3):
         command = [sys.executable, "-c", REQUEST, str(bundle), str(folder / f"{bundle.stem}{run}"), str(N)]
