@@ -135,6 +135,23 @@ def test_making_a_store_and_a_request_can_be_broken_off_anywhere(bench: Bench, m
         assert at > 20
 
 
+def test_a_commit_of_unknown_outcome_loses_no_key(bench: Bench) -> None:
+    """A commit whose flush fails is told as failed, yet the next open may find it: its keys must be there."""
+    found = set()
+    for at in range(1, 100):
+        shutil.rmtree(bench.store)
+        with Runtime.for_bundle(bench.bundle, bench.store, threads=1):
+            pass
+        arguments = {"label": "cat", "n": 8}
+        assert bench.server.run("add_and_lock", bench.store, crashes.FAIL, at, "s", **arguments).killed
+        read = bench.server.run("read", bench.store, label="cat")
+        assert read.error is None, at
+        found.add(read.answer)
+        if at > 20:
+            break
+    assert found == {0, 8}
+
+
 def test_another_process_predicts_through_a_swap(bench: Bench) -> None:
     """The answers change once, from the old weights to the new ones, and are never anything else."""
     images = np.concatenate([toy.images(8, label, seed=4) for label in range(3)])
