@@ -27,14 +27,14 @@ def median(rounds: Rounds, name: str) -> float | None:
 
 
 def disagreement(losses: Sequence[float], reference: Sequence[float]) -> str | None:
-    """What is wrong with a peer's first losses, None where each is within TOLERANCE of the first reference loss.
+    """What is wrong with a peer's first losses; None where each is within TOLERANCE of the first one's size.
 
     Raises ValueError where the reference itself moves too little to tell anything.
     """
     scale = abs(reference[0])
     if max(abs(value - reference[0]) for value in reference) < LEAST_MOVE * scale:
         raise ValueError(
-            f"the reference's losses {_list(reference)} move by less than {LEAST_MOVE:.0%}: nothing to compare"
+            f"the reference's losses {_list(reference)} move by under {LEAST_MOVE:.0%}: nothing to compare"
         )
     for number, (value, wanted) in enumerate(zip(losses, reference, strict=True), 1):
         if not math.isfinite(value) or abs(value - wanted) > TOLERANCE * scale:
@@ -57,8 +57,8 @@ def row(
     plain: str | None,
     gemm: str,
 ) -> dict[str, Any]:
-    """A row's figures of time. ms, ratio and the others are medians over rounds; `cpu_` in processor time of all
-    threads. ratio: to eager PyTorch of the same round; ratio_plain: to the same without momentum, for a peer
+    """A row's figures of time. ms, ratio and the others are medians over rounds; `cpu_` in processor time of
+    all threads. ratio: to eager PyTorch of the same round; ratio_plain: to the same without momentum, for a peer
     that has none."""
     seconds, used = median(wall, name), median(cpu, name)
     assert seconds is not None

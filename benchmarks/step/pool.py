@@ -34,7 +34,8 @@ class Process:
         if python is None:
             raise RowError(
                 "not installed",
-                f"no environment {peer.environment}: python benchmarks/step/environments.py {peer.environment}",
+                f"no environment {peer.environment}: "
+                f"python benchmarks/step/environments.py {peer.environment}",
             )
         place = work.place(peer.name)
         place.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,7 @@ class Process:
         self._buffer = b""
 
     def answer(self, timeout: float) -> dict[str, Any]:
-        """The next line. Raises RowError where it says so, where the worker has died, or after `timeout` s."""
+        """The next line. Raises RowError where it says so, the worker has died, or `timeout` s have passed."""
         pipe = self.process.stdout
         assert pipe is not None
         deadline = time.monotonic() + timeout

@@ -12,10 +12,11 @@ Cells = Mapping[str, Mapping[str, Any]]
 
 HEAD = """# The training step: results
 
-Written by `make bench-step` from `results/*.json`; README.md says how each figure is measured. ratio: to eager PyTorch
-NCHW, median over rounds in which all rows take turns (in brackets: of processor time); below 1 is faster. A row marked ¹
-has no momentum in its optimizer: its second ratio is to eager without momentum, and so are its losses. peak: of a fresh
-process; above before: peak minus the memory before the first step. start: process start to the end of the first step.
+Written by `make bench-step` from `results/*.json`; README.md says how each figure is measured. ratio: to eager
+PyTorch NCHW, median over rounds in which all rows take turns (in brackets: of processor time); below 1 is faster.
+A row marked ¹ has no momentum in its optimizer: its second ratio is to eager without momentum, and so are its
+losses. peak: of a fresh process; above before: peak minus the memory before the first step. start: process start to
+the end of the first step. In brackets behind memory and start: the ratio to eager PyTorch.
 """
 COLUMNS = (
     "row",
@@ -52,8 +53,10 @@ def section(name: str, cell: Mapping[str, Any]) -> list[str]:
     lines = [
         f"## {cell['title']}, batch {cell['batch']}, {threads}, {cell['loss']} (`{name}`)",
         "",
-        f"{cell['parameters']:,} parameters, {cell['gflop']:.2f} GFLOP a step, SGD lr {cell['lr']} momentum 0.9. "
-        f"{machine['cpu']}, {machine['cpus']} processors, {' '.join(machine['instructions'])}, commit {cell['commit']}.{shared}",
+        f"{cell['parameters']:,} parameters, {cell['gflop']:.2f} GFLOP a step, "
+        f"SGD lr {cell['lr']} momentum 0.9. "
+        f"{machine['cpu']}, {machine['cpus']} processors, {' '.join(machine['instructions'])}, "
+        f"commit {cell['commit']}.{shared}",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|---|" + "---|" * (len(COLUMNS) - 1),

@@ -182,6 +182,6 @@ def peer_names() -> Iterator[str]:
     yield from (name for name in found if name not in REFERENCES)
 
 
-# what the others are compared with, in every run: eager PyTorch, the same without momentum, the machine's GEMM
+# what others are compared with, in every run: eager PyTorch, the same without momentum, the machine's GEMM
 EAGER, PLAIN, GEMM = "eager", "eager_plain", "gemm"
 REFERENCES = (EAGER, PLAIN, GEMM)

@@ -15,8 +15,8 @@ OPSET = 15
 def export(work: Work, path: Path, *, pooled_shortcut: bool = False) -> None:
     """x (pixels) -> logits, batch norm with training_mode=1, parameters under PyTorch's names.
 
-    By PyTorch's older exporter: the newer one has no training mode. pooled_shortcut: ResNet-20's shortcuts as an
-    average over 1x1 windows and a concatenation with zeros, the same values, for a peer that does not pass
+    By PyTorch's older exporter: the newer one has no training mode. pooled_shortcut: ResNet-20's shortcuts as
+    an average over 1x1 windows and a concatenation with zeros, the same values, for a peer that does not pass
     gradients through strided slices and pads.
     """
     import _torch

@@ -1,8 +1,8 @@
 """ExecuTorch's own training extension: the joint graph as one program, TrainingModule and its SGD.
 
 Traps: batch norm in training mode has no kernel for its functional form, and taking it apart after the joint
-graph runs with wrong losses without a word, so it is spelled as primitives before (without running statistics,
-which no loss of a step depends on); negative pads fail at run time and become slices.
+graph runs with wrong losses without a word, so it is spelled as primitives before (without running
+statistics, which no loss of a step depends on); negative pads fail at run time and become slices.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def setup(work: Work) -> Callable[[], float]:
     if portable_lib._threadpool_get_thread_count() != work.threads:
         portable_lib._unsafe_reset_threadpool(work.threads)
     place = work.place("executorch_training")
-    # its own loader for training takes no file of parameters; the module reads from these bytes as long as it lives
+    # its own loader for training takes no file of parameters; the module reads these bytes as long as it lives
     files = [(place / name).read_bytes() for name in ("joint.pte", "joint.ptd")]
     module = TrainingModule(portable_lib._load_for_executorch_from_buffer(*files))
     inputs = tuple(torch.from_numpy(work.array(name)) for name in ("x", "onehot"))

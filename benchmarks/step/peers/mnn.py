@@ -1,4 +1,4 @@
-"""MNN's training: its converter's form of the ONNX model for training, its gradients and its SGD with momentum.
+"""MNN's training: its converter's form of the ONNX model, its gradients and its SGD with momentum.
 
 Traps: without lazy evaluation the optimizer does nothing; gradients do not pass strided slices and pads (see
 `_onnx.export`), and where an operator has none the step returns False and changes nothing; the loss has to be

@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 
 from work import Work
 
@@ -93,5 +94,5 @@ def _past_torch() -> None:
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("onnxruntime-training is not installed")
     package = types.ModuleType("onnxruntime.training")
-    package.__path__ = [os.path.join(spec.submodule_search_locations[0], "training")]
+    package.__path__ = [str(Path(spec.submodule_search_locations[0]) / "training")]
     sys.modules["onnxruntime.training"] = package
