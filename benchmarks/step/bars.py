@@ -88,8 +88,8 @@ BARS: tuple[Bar, ...] = (
     *_row("peak minus before-step memory, ratio to PyTorch", (0.5,) * 4, key("peak_minus_before_ratio")),
     Bar("B", "process start to first step, s", "resnet20", 0.5, key("start_s")),
     *_row("process start to first step, ratio to PyTorch", (None, 0.3, 0.3, 0.3), key("start_s_ratio")),
-    Bar("B", "time of our ExecuTorch step, ratio to eager NCHW", "resnet20", 1.8, key("ratio", 1, "executorch")),
-    Bar("B", "time of our LiteRT step, ratio to eager NCHW", "resnet20", 1.8, key("ratio", 1, "litert")),
+    Bar("B", "time of our ExecuTorch step, ratio to eager", "resnet20", 1.8, key("ratio", 1, "executorch")),
+    Bar("B", "time of our LiteRT step, ratio to eager", "resnet20", 1.8, key("ratio", 1, "litert")),
 )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def python_of(cache: Path, name: str) -> Path | None:
 
 
 def make(cache: Path, name: str) -> None:
-    """Make one, with uv where it is there, else with venv and pip. Raises CalledProcessError if that fails."""
+    """Make one, with uv where it is there, else with venv and pip. CalledProcessError if that fails."""
     folder = cache / "environments" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -57,8 +57,8 @@ def row(
     plain: str | None,
     gemm: str,
 ) -> dict[str, Any]:
-    """A row's figures of time. ms, ratio and the others are medians over rounds; `cpu_` in processor time of
-    all threads. ratio: to eager PyTorch of the same round; ratio_plain: to the same without momentum, for a peer
+    """A row's figures of time. ms, ratio and the others are medians over rounds; `cpu_` in processor time
+    of all threads. ratio: to eager of the same round; ratio_plain: to the same without momentum, for a peer
     that has none."""
     seconds, used = median(wall, name), median(cpu, name)
     assert seconds is not None

@@ -27,7 +27,7 @@ def size(module: Any) -> int:
 
 
 def closure(packages: tuple[str, ...]) -> list[str]:
-    """These distributions and the installed ones that they require. ModuleNotFoundError where one is missing."""
+    """These distributions and those that they require. ModuleNotFoundError where one is missing."""
     found: set[str] = set()
     todo = [(name, frozenset[str]()) for name in packages]
     seen = set()

@@ -56,7 +56,7 @@ class Process:
         self._buffer = b""
 
     def answer(self, timeout: float) -> dict[str, Any]:
-        """The next line. Raises RowError where it says so, the worker has died, or `timeout` s have passed."""
+        """The next line. Raises RowError where it says so, the worker has died, or `timeout` s passed."""
         pipe = self.process.stdout
         assert pipe is not None
         deadline = time.monotonic() + timeout

@@ -12,11 +12,12 @@ Cells = Mapping[str, Mapping[str, Any]]
 
 HEAD = """# The training step: results
 
-Written by `make bench-step` from `results/*.json`; README.md says how each figure is measured. ratio: to eager
-PyTorch NCHW, median over rounds in which all rows take turns (in brackets: of processor time); below 1 is faster.
-A row marked ¹ has no momentum in its optimizer: its second ratio is to eager without momentum, and so are its
-losses. peak: of a fresh process; above before: peak minus the memory before the first step. start: process start to
-the end of the first step. In brackets behind memory and start: the ratio to eager PyTorch.
+Written by `make bench-step` from `results/*.json`; README.md says how each figure is measured. ratio: to
+eager PyTorch NCHW, median over rounds in which all rows take turns (in brackets: of processor time);
+below 1 is faster. A row marked ¹ has no momentum in its optimizer: its second ratio is to eager without
+momentum, and so are its losses. peak: of a fresh process; above before: peak minus the memory before the
+first step. start: process start to the end of the first step. In brackets behind memory and start: the
+ratio to eager PyTorch.
 """
 COLUMNS = (
     "row",

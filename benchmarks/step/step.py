@@ -8,6 +8,7 @@ python benchmarks/step/step.py --tables                          only print the 
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
@@ -136,6 +137,8 @@ def main() -> int:
     """Measure and print; 130 after Ctrl-C, when what was finished is kept."""
     options = parsed()
     code = 0
+    # a request to end is as good as Ctrl-C: workers are ended and what is finished is kept
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if not options.tables:
             for threads in options.threads:

@@ -20,7 +20,7 @@ LOSSES = ("cross-entropy", "clue")
 FOLDERS = ("pi_runtime", "contract")
 
 # The step of each loss: the method that has it as its program, and the names of its targets and its loss.
-# RL's step is SGD on the cross-entropy with one-hot labels; its plan draws them, here they are the batch's own.
+# RL's step is SGD on the cross-entropy with one-hot labels; its plan draws them, here: the batch's own.
 METHODS = {"cross-entropy": ("rl", {"drawn": "onehot"}), "clue": ("clue", {"teacher": "teacher"})}
 
 

@@ -82,7 +82,7 @@ def setup(work: Work) -> Callable[[], float]:
     if portable_lib._threadpool_get_thread_count() != work.threads:
         portable_lib._unsafe_reset_threadpool(work.threads)
     place = work.place("executorch_training")
-    # its own loader for training takes no file of parameters; the module reads these bytes as long as it lives
+    # its own loader for training takes no file of parameters; the module reads these bytes while it lives
     files = [(place / name).read_bytes() for name in ("joint.pte", "joint.ptd")]
     module = TrainingModule(portable_lib._load_for_executorch_from_buffer(*files))
     inputs = tuple(torch.from_numpy(work.array(name)) for name in ("x", "onehot"))
