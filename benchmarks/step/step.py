@@ -138,7 +138,7 @@ def main() -> int:
     options = parsed()
     code = 0
     # a request to end is as good as Ctrl-C: workers are ended and what is finished is kept
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if not options.tables:
             for threads in options.threads:
@@ -147,6 +147,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("stopped: the finished cells are kept, the same command goes on from here", file=sys.stderr)
         code = 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     text = render.document(results.read_all(options.results))
     if options.results == results.RESULTS and not code:
         (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
