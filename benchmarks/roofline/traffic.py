@@ -1,8 +1,8 @@
 """What a traced program computes and moves, node by node: FLOPs of its products, bytes read and written.
 
-Bytes are the graph's own traffic, as an engine moves it that runs one node after the other: each node reads its inputs and
-writes its outputs once. Free are views (reshape, one of several results), constants, and a transpose that only products
-read, which runtimes take into the product. A slice reads what it keeps.
+Bytes are the graph's own traffic, as an engine moves it that runs one node after the other: each node reads
+its inputs and writes its outputs once. Free are views (reshape, one of several results), constants, and a
+transpose that only products read, which runtimes take into the product. A slice reads what it keeps.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from pi5 import Work
 from torch.fx import GraphModule, Node
 from torch.utils.flop_counter import flop_registry
-
-from machine import Work
 
 aten = torch.ops.aten
 _VIEWS = {aten.reshape.default, aten.view.default, operator.getitem}

@@ -1,10 +1,11 @@
 """Runs one program K times by an engine of the Pi runtime: what count.py starts on the emulated processor.
 
-    python steps.py MODULE:ENGINE FILE PORTS.json K
+    python run_steps.py MODULE:ENGINE FILE PORTS.json K
 
-PORTS.json: {"name": PROGRAM, "inputs": {NAME: SHAPE}, "outputs": {NAME: SHAPE}}. Inputs are drawn from a fixed seed; what a
-run returns as NAME_next is the next run's NAME, as a step's state is. Prints one line of JSON when all runs are done: the
-mean absolute value of every output of the last run. Needs numpy, pi_runtime and the engine's package.
+PORTS.json: {"name": PROGRAM, "inputs": {NAME: SHAPE}, "outputs": {NAME: SHAPE}}. Inputs are drawn from a
+fixed seed; what a run returns as NAME_next is the next run's NAME, as a step's state is. Prints one line of
+JSON when all runs are done: the mean absolute value of every output of the last run. Needs numpy, pi_runtime
+and the engine's package.
 """
 
 from __future__ import annotations

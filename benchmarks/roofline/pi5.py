@@ -1,4 +1,4 @@
-"""A roofline of a Raspberry Pi 5: how long a list of nodes takes on it at least, and at most within stated assumptions.
+"""A roofline of a Raspberry Pi 5: how long a list of nodes takes on it within stated assumptions.
 
 A node takes the longer of its arithmetic and its traffic; nodes follow one another. All of it is prediction.
 """
@@ -36,8 +36,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class Assumptions:
-    """Shares of the peak that dense and grouped products reach, bytes/s of memory, and the bytes that a node may touch
-    without any of them coming from memory (0: everything comes from memory)."""
+    """Shares of the peak that dense and grouped products reach, and the memory's bytes/s.
+
+    cached: bytes that a node may touch without any of them coming from memory (0: all come from there).
+    """
 
     dense: float
     grouped: float
