@@ -1,4 +1,4 @@
-"""Counts of a step: the difference's arithmetic, the driver on this computer, the plugin where it is built."""
+"""Counts of a step: the difference's arithmetic, the driver here, the plugin where it is built."""
 
 from __future__ import annotations
 
