@@ -2,7 +2,7 @@
 
     python benchmarks/instructions/count.py --model resnet20 --batch 32 --runtime onnx --out FILE.json
     python benchmarks/instructions/count.py --program FILE.onnx [--engine MODULE:CLASS]
-    python benchmarks/instructions/count.py --table        the recorded results as Markdown
+    python benchmarks/instructions/count.py --table [--into DOCUMENT.md]    the recorded results as Markdown
 
 Start-up cancels in the difference. Needs the emulator of build.sh (CLUE_QEMU_PLUGIN) and the aarch64 Python
 of tests/aarch64/fetch.sh (CLUE_AARCH64). With --program, inputs are drawn by their shapes and names
@@ -25,7 +25,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "roofline"))
 sys.path.insert(0, str(Path(__file__).parent))
+import marked
 import programs_of
 
 HERE = Path(__file__).parent
@@ -188,9 +190,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2, help="runs of K and of K+1 steps (default 2)")
     parser.add_argument("--out", type=Path, help="where the record goes (default: printed)")
     parser.add_argument("--table", action="store_true", help="print the recorded results as Markdown")
+    parser.add_argument(
+        "--into", type=Path, help="of --table: a document with the markers instructions:begin, :end"
+    )
     options = parser.parse_args()
     if options.table:
-        print(table([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]), end="")
+        text = table([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))])
+        if options.into:
+            marked.write(options.into, "instructions", text)
+        else:
+            print(text, end="")
         return
     cache = ROOT / ".cache"
     qemu = Path(os.environ.get("CLUE_QEMU_PLUGIN") or cache / "qemu-plugin")
