@@ -4,15 +4,17 @@
     python benchmarks/instructions/count.py --program FILE.onnx [--engine MODULE:CLASS]
     python benchmarks/instructions/count.py --table [--into DOCUMENT.md]    the recorded results as Markdown
 
-Start-up cancels in the difference. Needs the emulator of build.sh (CLUE_QEMU_PLUGIN) and the aarch64 Python
-of tests/aarch64/fetch.sh (CLUE_AARCH64). With --program, inputs are drawn by their shapes and names
-(run_steps.py), so a single convolution's form can be counted as well as a step. A program that ends with an
-error or a signal is recorded as such, with the last of what it said.
+Start-up cancels: counts are taken at marks that the program sets before the first step and after each
+(counter.c). Needs the emulator of build.sh (CLUE_QEMU_PLUGIN) and the aarch64 Python of tests/aarch64/fetch.sh
+(CLUE_AARCH64). With --program, inputs are drawn by their shapes and names (run_steps.py), so a single
+convolution's form can be counted as well as a step. A program that ends with an error or a signal is recorded
+as such, with the last of what it said.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -56,15 +58,19 @@ def fewest_cycles(counts: Mapping[str, float]) -> float:
     )
 
 
-def one_step(fewer: Sequence[Counts], more: Sequence[Counts]) -> dict[str, Any]:
-    """Median of (a run of `more`) - (a run of `fewer`), by class.
+def one_step(runs: Sequence[Sequence[Counts]], skipped: int) -> dict[str, Any]:
+    """Median, by class, of the steps of all runs after the first `skipped`; a run is its counts at the marks.
 
-    spread, of the total: (largest - smallest) / median over all such pairs.
+    spread, of the total: (largest - smallest) / median over these steps.
     """
-    pairs = [{name: m[name] - f[name] for name in m} for m in more for f in fewer]
-    step = {name: round(statistics.median(pair[name] for pair in pairs)) for name in pairs[0]}
-    found = [pair["total"] for pair in pairs]
-    return {"step": step, "spread": (max(found) - min(found)) / step["total"], "pairs": len(pairs)}
+    steps = [
+        {name: after[name] - before[name] for name in after}
+        for marks in runs
+        for before, after in itertools.pairwise(marks[skipped:])
+    ]
+    step = {name: round(statistics.median(each[name] for each in steps)) for name in steps[0]}
+    found = [each["total"] for each in steps]
+    return {"step": step, "spread": (max(found) - min(found)) / step["total"], "steps": len(steps)}
 
 
 class Emulator:
@@ -97,8 +103,11 @@ class Emulator:
             str(root / "usr/bin/python3.11"),
         ]  # fmt: skip
 
-    def run(self, target: programs_of.Target, times: int) -> tuple[dict[str, int], dict[str, float]]:
-        """Counts and results of `times` runs. Raises EndedError with what the program said."""
+    def run(self, target: programs_of.Target, times: int) -> tuple[dict[str, Any], dict[str, float]]:
+        """Counts (at the marks, at the end) and results of `times` runs.
+
+        Raises EndedError with what the program said.
+        """
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "counts.json"
             said = _run([*self.command(file), *_arguments(target, times)], self.environment())
@@ -125,26 +134,30 @@ def here(target: programs_of.Target, times: int) -> dict[str, float]:
     return _run([sys.executable, *_arguments(target, times)], environment)
 
 
-def count(emulator: Emulator, target: programs_of.Target, steps: int, repeats: int) -> dict[str, Any]:
-    """Counts of one step after `steps` others, from `repeats` runs of each length."""
+def count(
+    emulator: Emulator, target: programs_of.Target, skipped: int, steps: int, repeats: int
+) -> dict[str, Any]:
+    """Counts of one step, from `repeats` processes of `steps` steps after `skipped` others."""
     start = time.monotonic()
-    found: dict[int, list[Counts]] = {steps: [], steps + 1: []}
-    results: dict[int, dict[str, float]] = {}
-    record: dict[str, Any] = {**target.facts, "after_steps": steps, "repeats": repeats}
+    runs: list[list[Counts]] = []
+    whole: list[int] = []
+    results: dict[str, float] = {}
+    record: dict[str, Any] = {**target.facts, "skipped": skipped, "repeats": repeats}
     try:
         for number in range(repeats):
-            for times in found:
-                counts, results[times] = emulator.run(target, times)
-                found[times].append(counts)
-                print(f"run {number + 1}, {times} steps: {counts['total']:,} instructions", file=sys.stderr)
+            counts, results = emulator.run(target, skipped + steps)
+            runs.append(counts["marks"])
+            whole.append(counts["end"]["total"])
+            print(f"process {number + 1}: {whole[-1]:,} instructions", file=sys.stderr)
     except EndedError as error:
         return {**record, "failed": str(error)}
-    record |= one_step(found[steps], found[steps + 1])
-    record["whole_runs"] = {str(times): [each["total"] for each in runs] for times, runs in found.items()}
+    record |= one_step(runs, skipped)
+    record["each_step"] = [[b["total"] - a["total"] for a, b in itertools.pairwise(marks)] for marks in runs]
+    record["whole_processes"] = whole
     record["fewest_cycles"] = round(fewest_cycles(record["step"]))
-    expected = here(target, steps + 1)
+    expected = here(target, skipped + steps)
     record["difference_to_this_computer"] = max(
-        abs(value - expected[key]) / (abs(expected[key]) + 1e-9) for key, value in results[steps + 1].items()
+        abs(value - expected[key]) / (abs(expected[key]) + 1e-9) for key, value in results.items()
     )
     return {**record, "emulated_s": round(time.monotonic() - start)}
 
@@ -186,8 +199,9 @@ def main() -> None:
     parser.add_argument("--program", type=Path, help="an ONNX file instead of a model's step")
     parser.add_argument("--engine", default=programs_of.ENGINES["onnx"], help="of --program: MODULE:CLASS")
     parser.add_argument("--path", type=Path, action="append", default=[], help="for the emulated Python")
-    parser.add_argument("--steps", type=int, default=2, help="K (default 2)")
-    parser.add_argument("--repeats", type=int, default=2, help="runs of K and of K+1 steps (default 2)")
+    parser.add_argument("--skip", type=int, default=2, help="first steps left out: they allocate (default 2)")
+    parser.add_argument("--steps", type=int, default=2, help="steps counted in a process (default 2)")
+    parser.add_argument("--repeats", type=int, default=2, help="processes (default 2)")
     parser.add_argument("--out", type=Path, help="where the record goes (default: printed)")
     parser.add_argument("--table", action="store_true", help="print the recorded results as Markdown")
     parser.add_argument(
@@ -210,7 +224,7 @@ def main() -> None:
             target = programs_of.given(options.program.resolve(), options.engine, Path(folder))
         else:
             target = programs_of.step(options.model, options.batch, options.runtime, Path(folder))
-        record = count(emulator, target, options.steps, options.repeats)
+        record = count(emulator, target, options.skip, options.steps, options.repeats)
     record["qemu"] = (qemu / "version").read_text().strip()
     text = json.dumps(record, indent=1) + "\n"
     if options.out:
