@@ -94,6 +94,11 @@ def trace(only: set[str], again: bool) -> None:
         print(f"{case.name}, batch {case.batch}: {time.monotonic() - start:.0f} s", file=sys.stderr)
 
 
+def _short(value: float) -> str:
+    """Three digits, all of them where there are more before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: what each step computes and moves, the two bounds, the prediction, what is published."""
     lines = [
@@ -107,7 +112,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         low, high = (seconds(nodes, PI5, given) for given in (OPTIMISTIC, PESSIMISTIC))
         known = PUBLISHED.get((row["name"], row["batch"]))
         lines.append(
-            f"| {row['name']}, {row['side']} | {row['batch']} | {flops / 1e9:.3g} | {moved / 1e9:.3g} "
+            f"| {row['name']}, {row['side']} | {row['batch']} | {_short(flops / 1e9)} | {_short(moved / 1e9)} "
             f"| {row['planned_peak_bytes'] / 1e6:,.0f} | {flops / PI5.peak:.2g} "
             f"| {moved / OPTIMISTIC.bandwidth:.2g} | **{low:.2g} to {high:.2g}** | {known or '-'} "
             f"| {f'{flops / known / 1e9:.0f}' if known else '-'} |"
