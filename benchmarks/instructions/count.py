@@ -6,9 +6,9 @@
 
 Start-up cancels: counts are taken at marks that the program sets before the first step and after each
 (counter.c). Needs the emulator of build.sh (CLUE_QEMU_PLUGIN) and the aarch64 Python of
-tests/aarch64/fetch.sh (CLUE_AARCH64). With --program, inputs are drawn by their shapes and names (run_steps.py), so a single
-convolution's form can be counted as well as a step. A program that ends with an error or a signal is recorded
-as such, with the last of what it said.
+tests/aarch64/fetch.sh (CLUE_AARCH64). With --program, inputs are drawn by their shapes and names
+(run_steps.py), so a single convolution's form can be counted as well as a step. A program that ends with an
+error or a signal is recorded as such, with the last of what it said.
 """
 
 from __future__ import annotations

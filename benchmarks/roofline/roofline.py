@@ -112,8 +112,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         low, high = (seconds(nodes, PI5, given) for given in (OPTIMISTIC, PESSIMISTIC))
         known = PUBLISHED.get((row["name"], row["batch"]))
         lines.append(
-            f"| {row['name']}, {row['side']} | {row['batch']} | {_short(flops / 1e9)} | {_short(moved / 1e9)} "
-            f"| {row['planned_peak_bytes'] / 1e6:,.0f} | {flops / PI5.peak:.2g} "
+            f"| {row['name']}, {row['side']} | {row['batch']} | {_short(flops / 1e9)} "
+            f"| {_short(moved / 1e9)} | {row['planned_peak_bytes'] / 1e6:,.0f} | {flops / PI5.peak:.2g} "
             f"| {moved / OPTIMISTIC.bandwidth:.2g} | **{low:.2g} to {high:.2g}** | {known or '-'} "
             f"| {f'{flops / known / 1e9:.0f}' if known else '-'} |"
         )
