@@ -12,7 +12,6 @@ from clue_mobile.lowering.forms import columns as pieces
 from clue_mobile.lowering.forms.geometry import Form, Geometry, form
 
 aten = torch.ops.aten
-_MOST_ROWS = 1 << 16  # entries of an index that a program may hold
 # F(2 x 2, 3 x 3): what makes a tile's 4 x 4 inputs, 3 x 3 weights and 4 x 4 products its 2 x 2 results
 # (Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016, section 4.1)
 _INPUT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
@@ -56,22 +55,6 @@ def _row_matrix(weight: Tensor) -> Tensor:
 def rows(x: Tensor, weight: Tensor, at: Geometry) -> Tensor:
     """im2col by slices with channels last, and one product: [N pixels, taps C] with [taps C, O]."""
     return _from_rows(torch.mm(pieces.rows(x, at), _row_matrix(weight)), at)
-
-
-@form(lambda at: at.dense and not at.pointwise and math.prod(at.out) * at.taps <= _MOST_ROWS)
-def rows_gathered(x: Tensor, weight: Tensor, at: Geometry) -> Tensor:
-    """As `rows`, with the columns picked by an index instead of slices."""
-    padded = windows.pad_for_windows(x, at.out, at.kernel, at.stride, at.padding, at.dilation)
-    height, width = padded.shape[2:]
-    index = [
-        (row * at.stride[0] + i * at.dilation[0]) * width + column * at.stride[1] + j * at.dilation[1]
-        for row in range(at.out[0])
-        for column in range(at.out[1])
-        for i, j in windows.offsets(at.kernel)
-    ]
-    pixels = padded.permute(0, 2, 3, 1).reshape(at.batch, height * width, at.channels)
-    picked = pixels.index_select(1, torch.tensor(index)).reshape(-1, at.taps * at.channels)
-    return _from_rows(torch.mm(picked, _row_matrix(weight)), at)
 
 
 @form(lambda at: at.dense and at.steps_by_one and at.taps > 1)
@@ -167,7 +150,6 @@ FORMS: dict[str, Form] = {
     "batched": batched,
     "single": single,
     "rows": rows,
-    "rows_gathered": rows_gathered,
     "row_copies": row_copies,
     "pointwise": pointwise,
     "pointwise_rows": pointwise_rows,

@@ -171,6 +171,33 @@ def swapped(grad: Tensor, x: Tensor, at: Geometry) -> Tensor:
     return made.transpose(0, 1)
 
 
+@form(lambda at: at.plane and (at.dilation[1] == 1 or at.kernel[1] == 1))
+def correlation(grad: Tensor, x: Tensor, at: Geometry) -> Tensor:
+    """The runtime's convolution of x with the gradient as its kernel, over rows and over (columns, channels)
+    as one axis: [1, N, H, W C] with [O, N, *out] gives [1, O, kh, kw C].
+
+    A step on the joined axis is a channel, and C steps, the dilation of the kernel, are a column: so every
+    element of every channel is a place of the kernel, next to its neighbour in memory. x and the gradient are
+    copied once, for their order of axes, and unfolded only inside the operator, in the processor's cache.
+    """
+    padding = list(at.padding)
+    for axis in range(2):  # what no window touches would make the result larger than the kernel
+        touched = windows.padded_size(at.out[axis], at.kernel[axis], at.stride[axis], at.dilation[axis])
+        if touched != at.size[axis] + 2 * at.padding[axis]:
+            x, padding[axis] = windows.place(x, 2 + axis, at.padding[axis], touched), 0
+    channels, (height, width) = at.channels // at.groups, x.shape[2:]
+    if at.groups == 1:
+        image = x.permute(0, 2, 3, 1)
+    else:
+        image = x.reshape(at.batch, at.groups, channels, height, width).permute(1, 0, 3, 4, 2)
+    image = image.reshape(1, at.groups * at.batch, height, width * channels)
+    made = aten.convolution(
+        image, grad.transpose(0, 1), None, [at.dilation[0], 1], [padding[0], padding[1] * channels],
+        [at.stride[0], at.stride[1] * channels], False, [0, 0], at.groups,
+    )  # fmt: skip
+    return made.reshape(at.outputs, *at.kernel, channels).permute(0, 3, 1, 2)
+
+
 @form(lambda at: at.depthwise)
 def sums(grad: Tensor, x: Tensor, at: Geometry) -> Tensor:
     """Depthwise: each element the sum of the gradient times the part of the input that it met."""
@@ -192,5 +219,6 @@ FORMS: dict[str, Form] = {
     "flat": flat,
     "flat_joined": flat_joined,
     "swapped": swapped,
+    "correlation": correlation,
     "sums": sums,
 }
