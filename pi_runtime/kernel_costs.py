@@ -76,8 +76,9 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """As it stands in a table's file."""
         return {
-            "runtime": self.runtime, "version": self.version, "machine": self.machine, "threads": self.threads,
-            "clock": self.clock, "kind": self.kind, "costs": dict(sorted(self.costs.items())),
+            "runtime": self.runtime, "version": self.version, "machine": self.machine,
+            "threads": self.threads, "clock": self.clock, "kind": self.kind,
+            "costs": dict(sorted(self.costs.items())),
         }  # fmt: skip
 
 
@@ -136,7 +137,9 @@ def read_records(path: Path) -> list[Record]:
     try:
         found = loads(path.read_bytes(), _MOST_BYTES)
         if found["schema"] != SCHEMA:
-            raise ClueError(f"the cost table {path} is of schema {found['schema']}; this version reads {SCHEMA}")
+            raise ClueError(
+                f"the cost table {path} is of schema {found['schema']}; this version reads {SCHEMA}"
+            )
         records = [
             Record(
                 str(each["runtime"]), str(each["version"]), str(each["machine"]), int(each["threads"]),
@@ -193,8 +196,8 @@ def measure(
 ) -> None:
     """Time all forms of each candidate for `seconds`, at least FEWEST_ROUNDS turns each, into `record`.
 
-    `save` is called after each candidate, so that nothing is lost when the work is cut short. Raises ClueError
-    for a time out of range or a program that fails.
+    `save` is called after each candidate, so that nothing is lost when the work is cut short. Raises
+    ClueError for a time out of range or a program that fails.
     """
     if not 0 < seconds <= 600:
         raise ClueError(f"each product is timed for 0 to 600 s, not {seconds:g} s")

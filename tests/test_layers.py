@@ -37,8 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors", "version", "spec", "plan", "flat", "programs", "exporters", "pi_runtime",
     },
     "clue_mobile.export": {
-        "errors", "spec", "plan", "flat", "lowering", "methods", "programs", "kernel_costs", "bundle", "exporters",
-        "pi_runtime",
+        "errors", "spec", "plan", "flat", "lowering", "methods", "programs", "kernel_costs", "bundle",
+        "exporters", "pi_runtime",
     },
     "clue_mobile.engines": {"errors", "engines", "pi_runtime"},
     "clue_mobile.parity": {

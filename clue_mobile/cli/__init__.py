@@ -42,7 +42,8 @@ app = typer.Typer(
     "clue-mobile forget cifar.clue --data images.zip --forget airplane.",
 )
 for module in (
-    export, check, push, forget, report, cost, evaluate, explain, compare, tune, tune_kernels, models, train, keygen, demo
+    export, check, push, forget, report, cost, evaluate, explain, compare, tune, tune_kernels, models, train,
+    keygen, demo,
 ):  # fmt: skip
     app.command(name=module.__name__.rpartition(".")[2].replace("_", "-"), help=module.HELP)(module.command)
 

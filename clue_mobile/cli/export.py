@@ -164,8 +164,8 @@ def command(
     kernel_costs: Annotated[
         Path | None,
         typer.Option(
-            help="A cost table of `tune-kernels`: each convolution takes the form that was fastest. [default: "
-            "the costs that come with the toolkit for the target's processor]",
+            help="A cost table of `tune-kernels`: each convolution takes the form that was fastest. "
+            "[default: the costs that come with the toolkit for the target's processor]",
             show_default=False,
         ),
     ] = None,

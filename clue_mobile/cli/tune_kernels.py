@@ -40,8 +40,8 @@ def command(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The cost table to write; costs that it has already are not measured again. With --bundle-only "
-            "the folder. [default: costs.json, or candidates]",
+            help="The cost table to write; costs that it has already are not measured again. With "
+            "--bundle-only the folder. [default: costs.json, or candidates]",
             show_default=False,
         ),
     ] = None,

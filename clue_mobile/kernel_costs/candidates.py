@@ -140,8 +140,8 @@ def write(
 ) -> list[str]:
     """Write the candidates of the products into the new or empty `folder`; returns notes on forms left out.
 
-    A form whose program is the same as another's is left out without a note. Raises ClueError where the folder
-    cannot be used.
+    A form whose program is the same as another's is left out without a note. Raises ClueError where the
+    folder cannot be used.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ClueError(f"{folder} exists already: name a new folder for the candidates")
@@ -181,7 +181,9 @@ def _write_product(
         except ClueError as error:
             notes.append(f"{each.key}, {name}: {error}")
             continue
-        files[name] = _save(folder, f"{number:03d}-{each.product}-{name}", converted.files, converted.programs)
+        files[name] = _save(
+            folder, f"{number:03d}-{each.product}-{name}", converted.files, converted.programs
+        )
     ports = _program(each)
     return {
         "product": each.product,
@@ -201,5 +203,3 @@ def _save(folder: Path, name: str, files: Mapping[str, bytes], where: Mapping[st
         raise ClueError(f"a candidate takes one file, and this runtime made {', '.join(sorted(files))}")
     target = f"{name}{Path(path).suffix}"
     return {"file": target, "sha256": atomic_write(folder / target, [files[path]])}
-
-

@@ -13,7 +13,7 @@ from clue_mobile.lowering.choice import Choose
 from clue_mobile.lowering.forms import OWN, PRODUCTS, Geometry
 from pi_runtime.kernel_costs import Record, read_records
 
-# a form replaces the exporter's own only where it is cheaper by more than two measurements of one thing differ
+# a form replaces the exporter's own only where it is cheaper by more than two measurements differ
 MARGIN = 0.03
 # how far an unknown shape may be from a measured one, in doublings of channels and pixels (see `_distance`)
 FARTHEST = 3.0
@@ -87,8 +87,8 @@ def chooser(records: Iterable[Record], runtime: str) -> Choose | None:
 
 
 def defaults(target: str | None = None) -> list[Record]:
-    """The costs that come with the toolkit for the processor of a target ("pi5"), or of this computer ("host",
-    None); none where nothing was measured."""
+    """The costs that come with the toolkit for the processor of a target ("pi5"), or of this computer
+    ("host", None); none where nothing was measured."""
     name = _TARGETS.get(target or "host")
     if name is None and target in (None, "host"):
         name = _DEFAULTS.get(platform.machine())

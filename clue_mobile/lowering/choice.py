@@ -87,7 +87,17 @@ def overrides(choose: Choose, base: Table) -> Table:
             return chosen[0], chosen[1], chosen[2]
         with _inside():
             others = own_backward(
-                grad, x, weight, bias_sizes, stride, padding, dilation, transposed, output_padding, groups, rest
+                grad,
+                x,
+                weight,
+                bias_sizes,
+                stride,
+                padding,
+                dilation,
+                transposed,
+                output_padding,
+                groups,
+                rest,
             )
         first, second, third = (
             other if made is None else made for made, other in zip(chosen, others, strict=True)

@@ -1,7 +1,7 @@
 """The three products of a convolution in several forms each, equal up to rounding.
 
-Which one is fast depends on the runtime, the machine and the shape: `kernel_costs` measures, `choice` puts the
-cheapest into a program. A form is one function in the file of its product and one line in that file's
+Which one is fast depends on the runtime, the machine and the shape: `kernel_costs` measures, `choice` puts
+the cheapest into a program. A form is one function in the file of its product and one line in that file's
 `FORMS`; all are made of forward operators of rank 5 at most, without negative pads, so every exporter takes
 them.
 """

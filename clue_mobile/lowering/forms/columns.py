@@ -15,7 +15,10 @@ from clue_mobile.lowering.forms.geometry import Geometry
 def taps(x: Tensor, at: Geometry) -> list[Tensor]:
     """For each element of the kernel the input that it meets: x [.., .., *size] gives [.., .., *out]."""
     padded = windows.pad_for_windows(x, at.out, at.kernel, at.stride, at.padding, at.dilation)
-    return [windows.window(padded, offset, at.out, at.stride, at.dilation) for offset in windows.offsets(at.kernel)]
+    return [
+        windows.window(padded, offset, at.out, at.stride, at.dilation)
+        for offset in windows.offsets(at.kernel)
+    ]
 
 
 def joined(parts: list[Tensor], dim: int) -> Tensor:
@@ -55,9 +58,7 @@ def shifts(grad: Tensor, x: Tensor, at: Geometry) -> tuple[list[Tensor], list[Te
     Element (i, j) is the sum of grad[h, w] x[h + i d - p, w + j d - p]: i moves the gradient, j moves x.
     """
     height, width = at.size[0], at.out[1]
-    grads = [
-        moved(grad, 2, i * at.dilation[0] - at.padding[0], height) for i in range(at.kernel[0])
-    ]
+    grads = [moved(grad, 2, i * at.dilation[0] - at.padding[0], height) for i in range(at.kernel[0])]
     inputs = [moved(x, 3, at.padding[1] - j * at.dilation[1], width) for j in range(at.kernel[1])]
     return grads, inputs
 

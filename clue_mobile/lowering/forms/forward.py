@@ -134,9 +134,7 @@ def winograd(x: Tensor, weight: Tensor, at: Geometry) -> Tensor:
     cut = aten.convolution(planes, cut, None, [2, 2], padding, [1, 1], False, [0, 0], 1)
     cut = cut.reshape(at.batch, at.channels, 16, math.prod(tiles)).permute(2, 1, 0, 3)
     kernels = torch.mm(_both_axes(_WEIGHT, x), weight.permute(2, 3, 0, 1).reshape(9, -1))
-    product = torch.bmm(
-        kernels.reshape(16, at.outputs, at.channels), cut.reshape(16, at.channels, -1)
-    )
+    product = torch.bmm(kernels.reshape(16, at.outputs, at.channels), cut.reshape(16, at.channels, -1))
     made = torch.mm(_both_axes(_OUTPUT, x), product.reshape(16, -1))  # [2 * 2, O * N * tiles]
     made = made.reshape(2, 2, at.outputs * at.batch, *tiles).permute(2, 3, 0, 4, 1)
     made = made.reshape(at.outputs, at.batch, 2 * tiles[0], 2 * tiles[1]).transpose(0, 1)

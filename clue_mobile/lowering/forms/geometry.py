@@ -117,9 +117,7 @@ class Geometry:
         )
         if min(reach) < 0 or not self.plane:
             return None
-        return replace(
-            self, channels=self.outputs, outputs=self.channels, size=self.out, padding=reach
-        )
+        return replace(self, channels=self.outputs, outputs=self.channels, size=self.out, padding=reach)
 
 
 def geometry(

@@ -28,8 +28,10 @@ def unfolded(grad: Tensor, x: Tensor, at: Geometry) -> Tensor:
 
 def _reordered(product: Tensor, at: Geometry) -> Tensor:
     """[O, C, *kernel] of [O, taps C]."""
-    return product.reshape(at.outputs, at.taps, at.channels).permute(0, 2, 1).reshape(
-        at.outputs, at.channels, *at.kernel
+    return (
+        product.reshape(at.outputs, at.taps, at.channels)
+        .permute(0, 2, 1)
+        .reshape(at.outputs, at.channels, *at.kernel)
     )
 
 
@@ -43,8 +45,8 @@ def input_columns(grad: Tensor, x: Tensor, at: Geometry) -> Tensor:
 
 @form(lambda at: at.dense)
 def batched(grad: Tensor, x: Tensor, at: Geometry) -> Tensor:
-    """A product for each image, [O, pixels] with [pixels, taps C], and their sum; the columns are those of the
-    convolution's form of the same name."""
+    """A product for each image, [O, pixels] with [pixels, taps C], and their sum; the columns are those of
+    the convolution's form of the same name."""
     pixels = grad.reshape(at.batch, at.outputs, -1)
     return _reordered(torch.bmm(pixels, pieces.columns(x, at).transpose(1, 2)).sum(0), at)
 
@@ -129,15 +131,15 @@ def _flat(grad: Tensor, x: Tensor, at: Geometry) -> tuple[list[Tensor], Tensor]:
     """x and the gradient with channels first in one padded layout, as flat vectors: what an element of the
     kernel meets is then a contiguous slice of x, and the gradient's zeros meet whatever lies between the rows
     and images."""
-    touched = [windows.padded_size(o, k, 1, d) for o, k, d in zip(at.out, at.kernel, at.dilation, strict=True)]
+    touched = [
+        windows.padded_size(o, k, 1, d) for o, k, d in zip(at.out, at.kernel, at.dilation, strict=True)
+    ]
     for axis in range(2):
         x = windows.place(x, 2 + axis, at.padding[axis], touched[axis])
         grad = windows.place(grad, 2 + axis, 0, touched[axis])
     x = x.transpose(0, 1).reshape(at.channels, -1)
     grad = grad.transpose(0, 1).reshape(at.outputs, -1)
-    starts = [
-        i * at.dilation[0] * touched[1] + j * at.dilation[1] for i, j in windows.offsets(at.kernel)
-    ]
+    starts = [i * at.dilation[0] * touched[1] + j * at.dilation[1] for i, j in windows.offsets(at.kernel)]
     length = grad.shape[1] - starts[-1]  # behind it the gradient has only zeros
     return [x.narrow(1, start, length) for start in starts], grad.narrow(1, 0, length).t()
 
@@ -201,9 +203,7 @@ def correlation(grad: Tensor, x: Tensor, at: Geometry) -> Tensor:
 @form(lambda at: at.depthwise)
 def sums(grad: Tensor, x: Tensor, at: Geometry) -> Tensor:
     """Depthwise: each element the sum of the gradient times the part of the input that it met."""
-    found = [
-        (part * grad).sum([2, 3]).sum(0, keepdim=True) for part in pieces.taps(x, at)
-    ]
+    found = [(part * grad).sum([2, 3]).sum(0, keepdim=True) for part in pieces.taps(x, at)]
     return torch.cat(found, 0).t().reshape(at.outputs, 1, *at.kernel)
 
 

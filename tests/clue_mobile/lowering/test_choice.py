@@ -40,7 +40,9 @@ def lowered(module: nn.Module, forms: dict[str, str], base: Any = None, *shape: 
 @pytest.mark.parametrize("backward", [("convolution", "flat"), ("folded", "shifts"), ("winograd", "swapped")])
 def test_a_network_of_chosen_forms(forward: str, backward: tuple[str, str]) -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1, bias=False))
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1, bias=False)
+    )
     forms = {"forward": forward, "input_gradient": backward[0], "weight_gradient": backward[1]}
     lowered(network, forms, None, 2, 3, 6, 5)
 
