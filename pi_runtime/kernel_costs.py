@@ -116,6 +116,8 @@ def read_candidates(folder: Path) -> tuple[str, list[Candidate]]:
                 )
             )  # fmt: skip
         return str(found["runtime"]), candidates
+    except ClueError:
+        raise
     except OSError as error:
         raise ClueError(
             f"cannot read {error.filename or path}: {error.strerror}; write the folder with clue-mobile "
@@ -151,6 +153,8 @@ def read_records(path: Path) -> list[Record]:
             )
             for each in found["records"]
         ]  # fmt: skip
+    except ClueError:
+        raise
     except OSError as error:
         raise ClueError(f"cannot read the cost table {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -14,6 +14,8 @@ from clue_mobile.errors import ClueError
 
 if TYPE_CHECKING:
     from clue_mobile.kernel_costs.candidates import Product
+    from clue_mobile.spec import ModelSpec
+    from exporters.base import Exporter
 
 HELP = (
     "Measure which form of each convolution is fastest, on this machine or (--bundle-only) on a device.\n\n"
@@ -33,9 +35,7 @@ def command(
     input_shape: Annotated[
         str | None, typer.Option(help="channels,height,width.", show_default=False)
     ] = None,
-    classes: Annotated[
-        str | None, typer.Option(help="Class names, for a model that has none.", show_default=False)
-    ] = None,
+    classes: Annotated[int, typer.Option(help="How many classes a model has that does not say it.")] = 10,
     seconds: Annotated[float, typer.Option(help="For each product of a shape.")] = 1.0,
     out: Annotated[
         Path | None,
@@ -52,6 +52,14 @@ def command(
             help="Write the candidates as a folder, for `clue-pi tune-kernels FOLDER` on the device.",
         ),
     ] = False,
+    estimate: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure nothing, estimate for this processor (cortex-a76) from operations and memory "
+            "traffic.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would be measured, and stop.")
     ] = False,
@@ -64,6 +72,12 @@ def command(
     from pi_runtime import kernel_costs
 
     exporter = exporters.get(runtime)
+    if estimate is not None and bundle_only:
+        raise ClueError("--estimate needs no candidates on a device: leave --bundle-only out")
+    if estimate is not None:
+        products, _ = _products(model, method, batch, input_shape, classes, as_json)
+        _estimate(estimate, runtime, exporter, products, out or Path("costs.json"), as_json)
+        return
     if not bundle_only:
         engine = engines.get(runtime, threads)
         path = out or Path("costs.json")
@@ -110,8 +124,30 @@ def command(
     _tell_notes(notes)
 
 
+def _estimate(
+    name: str, runtime: str, exporter: Exporter, products: Sequence[Product], out: Path, as_json: bool
+) -> None:
+    from clue_mobile.kernel_costs.estimate import estimate
+    from pi_runtime import kernel_costs
+
+    with bar("estimating", as_json) as tell:
+        made = estimate(name, runtime, exporter, products, tell)
+    records = kernel_costs.read_records(out) if out.exists() else []
+    for known in records:
+        if known.identity == made.identity:
+            made.costs = {**known.costs, **made.costs}
+    kept = [known for known in records if known.identity != made.identity]
+    kernel_costs.write_records(out, [*kept, made])
+    if as_json:
+        print_json({"costs": str(out), "record": made.to_json()})
+        return
+    for line in kernel_costs.summary([made]):
+        print(line)
+    print(f"{out}: estimated for {name}, not measured")
+
+
 def _products(
-    names: Sequence[str], method: str, batch: int, input_shape: str | None, classes: str | None, quiet: bool
+    names: Sequence[str], method: str, batch: int, input_shape: str | None, classes: int, quiet: bool
 ) -> tuple[list[Product], Any]:
     """The distinct products of all models, and the last model with its recipe."""
     from clue_mobile import methods, models, programs
@@ -122,7 +158,7 @@ def _products(
     found: dict[Product, None] = {}
     source = None
     for name in names:
-        spec = models.resolve_spec(name, classes=classes, input_shape=input_shape)
+        spec = _spec(name, input_shape, classes)
         model = FlatModel(models.load(spec, None), spec)
         recipe = programs.build(model, method, methods.configure(method, {}), batch)
         source = Source(model, recipe)
@@ -133,6 +169,21 @@ def _products(
     if not found:
         raise ClueError(f"{', '.join(names)}: no convolution of two axes, so there is nothing to choose")
     return list(found), source
+
+
+def _spec(name: str, input_shape: str | None, classes: int) -> ModelSpec:
+    """Of a model that says no more than its name what only shapes depend on; pixels do not matter here."""
+    from clue_mobile import models
+
+    try:
+        return models.resolve_spec(name, input_shape=input_shape)
+    except ClueError:
+        if input_shape is None:
+            raise
+        channels = input_shape.partition(",")[0]
+        each = ",".join(["0.5"] * (int(channels) if channels.isdecimal() else 1))
+        names = ",".join(f"class{number}" for number in range(classes))
+        return models.resolve_spec(name, classes=names, input_shape=input_shape, mean=each, std=each)
 
 
 def _list(todo: Sequence[Product], as_json: bool) -> None:

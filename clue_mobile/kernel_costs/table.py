@@ -15,6 +15,8 @@ from pi_runtime.kernel_costs import Record, read_records
 
 # a form replaces the exporter's own only where it is cheaper by more than two measurements differ
 MARGIN = 0.03
+# the same of costs that were estimated, not measured
+ESTIMATED_MARGIN = 0.25
 # how far an unknown shape may be from a measured one, in doublings of channels and pixels (see `_distance`)
 FARTHEST = 3.0
 _DEFAULTS = {"x86_64": "x86-64.json", "AMD64": "x86-64.json", "aarch64": "cortex-a76.json"}
@@ -41,14 +43,14 @@ def _class(product: str, at: Geometry) -> tuple[object, ...]:
     return product, at.kernel, at.stride, at.padding, at.dilation, groups
 
 
-def _cheapest(ms: dict[str, float], product: str, at: Geometry) -> str | None:
+def _cheapest(ms: dict[str, float], margin: float, product: str, at: Geometry) -> str | None:
     """The name of the cheapest form that computes the product; None for the exporter's own."""
     known = PRODUCTS[product]
     possible = {name: cost for name, cost in ms.items() if name in known and known[name].admits(at)}
     if not possible:
         return None
     name, cost = min(possible.items(), key=lambda item: item[1])
-    return name if OWN not in ms or cost < (1 - MARGIN) * ms[OWN] else None
+    return name if OWN not in ms or cost < (1 - margin) * ms[OWN] else None
 
 
 def chooser(records: Iterable[Record], runtime: str) -> Choose | None:
@@ -62,26 +64,27 @@ def chooser(records: Iterable[Record], runtime: str) -> Choose | None:
     mine = sorted((r for r in records if r.runtime == runtime), key=lambda record: record.threads)
     if not mine:
         return None
-    exact: dict[str, dict[str, float]] = {}
-    near: dict[tuple[object, ...], list[tuple[Geometry, dict[str, float]]]] = {}
+    exact: dict[str, tuple[dict[str, float], float]] = {}
+    near: dict[tuple[object, ...], list[tuple[Geometry, tuple[dict[str, float], float]]]] = {}
     for record in mine:
+        margin = ESTIMATED_MARGIN if record.kind == "estimated" else MARGIN
         for key, entry in record.costs.items():
             product, _, shape = key.partition(" ")
             if product in PRODUCTS and key not in exact:
                 at = Geometry.parse(shape)
-                exact[key] = entry["ms"]
-                near.setdefault(_class(product, at), []).append((at, entry["ms"]))
+                exact[key] = entry["ms"], margin
+                near.setdefault(_class(product, at), []).append((at, exact[key]))
 
     def choose(product: str, at: Geometry) -> str | None:
-        ms = exact.get(f"{product} {at.key()}")
-        if ms is None:
+        known = exact.get(f"{product} {at.key()}")
+        if known is None:
             others = near.get(_class(product, at))
             if not others:
                 return None
-            other, ms = min(others, key=lambda pair: _distance(pair[0], at))
+            other, known = min(others, key=lambda pair: _distance(pair[0], at))
             if _distance(other, at) > FARTHEST:
                 return None
-        return _cheapest(ms, product, at)
+        return _cheapest(*known, product, at)
 
     return choose
 
