@@ -60,11 +60,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--costs", type=Path, help="default: the costs that come with the toolkit")
+    parser.add_argument("--input-shape", help="of a model that does not say it, such as 3,224,224")
     parser.add_argument("--only-chosen", action="store_true", help="leave the exporter's own forms out")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    spec = models.resolve_spec(options.model)
+    card = {}
+    if options.input_shape:
+        each = ",".join(["0.5"] * int(options.input_shape.partition(",")[0]))
+        names = ",".join(f"class{number}" for number in range(10))
+        card = {"input_shape": options.input_shape, "classes": names, "mean": each, "std": each}
+    spec = models.resolve_spec(options.model, **card)
     module = models.load(spec, None, seed=0)
     model = FlatModel(module, spec)
     recipe = programs.build(model, "clue", methods.configure("clue", {}), options.batch)

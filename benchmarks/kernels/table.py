@@ -16,18 +16,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("costs", type=Path)
     for record in read_records(parser.parse_args().costs):
-        print(
-            f"\n{record.runtime} {record.version}, {record.machine}, {record.threads} thread(s), {record.kind}\n"
-        )
-        print(
-            "| product | shape | forms, GFLOP/s (the product's own FLOPs over the time; `own`: the exporter's) |"
-        )
+        where = f"{record.machine}, {record.threads} thread(s), {record.kind}"
+        print(f"\n{record.runtime} {record.version}, {where}\n")
+        print("| product | shape | forms, GFLOP/s (the product's own FLOPs over the time) |")
         print("|---|---|---|")
         for key, entry in sorted(record.costs.items()):
             product, _, shape = key.partition(" ")
-            rates = ", ".join(
-                f"{name} {entry['flops'] / ms / 1e6:.1f}" for name, ms in entry["ms"].items() if ms
-            )
+            rates = ", ".join(f"{name} {entry['flops'] / ms / 1e6:.1f}" for name, ms in entry["ms"].items())
             print(f"| {product} | {shape} | {rates} |")
 
 
