@@ -56,7 +56,7 @@ def test_transposed_convolutions_are_left_alone() -> None:
     assert candidates.collect(step(network)[0]) == []
 
 
-@pytest.mark.parametrize("runtime", ["onnx", "litert"])
+@pytest.mark.parametrize("runtime", ["onnx", "litert", pytest.param("executorch", marks=pytest.mark.full)])
 @pytest.mark.parametrize(
     "key",
     [
