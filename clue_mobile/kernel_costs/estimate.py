@@ -22,8 +22,12 @@ from clue_mobile.lowering.forms import OWN
 from exporters.base import Exporter
 from pi_runtime.kernel_costs import Record
 
-# exact where the exporter leaves convolutions to the runtime; others turn them into operators of their own
+# exact where the exporter leaves convolutions to the runtime
 RUNTIMES = ("onnx",)
+# Their time is not that of their operations and bytes, as the measurements on x86-64 showed: `swapped` has
+# products of as many columns as a kernel has elements, `winograd` strided copies. Neither is estimated, nor is
+# any form of grouped convolutions, whose products are that thin too.
+_NOT_ESTIMATED = {"swapped", "winograd"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,12 @@ def milliseconds(flops: int, moved: int, processor: Processor) -> float:
     return 1000 * (flops / processor.flops_per_second + moved / processor.bytes_per_second)
 
 
+def _forms(each: Product) -> list[str]:
+    if each.at.groups > 1:
+        return [OWN]
+    return [name for name in each.forms if name not in _NOT_ESTIMATED]
+
+
 def estimate(
     name: str,
     runtime: str,
@@ -76,7 +86,7 @@ def estimate(
     for number, each in enumerate(products):
         tell(number, len(products), each.key)
         costs = {}
-        for form in (OWN, *each.forms[1:]):
+        for form in _forms(each):
             traced = candidates.trace(each, form, exporter)
             cost = milliseconds(traced.flops, traffic(traced.graph), PROCESSORS[name])
             costs[form] = round(cost, 4)
