@@ -74,7 +74,8 @@ class _Recorder(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def _note(self, product: str, x: Tensor, weight: Tensor, where: Sequence[Any], groups: int) -> None:
-        at = geometry(x.shape, weight.shape, *where, groups)
+        stride, padding, dilation = where
+        at = geometry(x.shape, weight.shape, stride, padding, dilation, groups)
         if at.plane:
             self.found[Product(product, at)] = None
 
