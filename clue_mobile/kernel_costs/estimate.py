@@ -24,9 +24,9 @@ from pi_runtime.kernel_costs import Record
 
 # exact where the exporter leaves convolutions to the runtime
 RUNTIMES = ("onnx",)
-# Their time is not that of their operations and bytes, as measured on x86-64: `swapped` has products of as many
-# columns as a kernel has elements, `winograd` strided copies. Neither is estimated, nor is any form of grouped
-# convolutions, whose products are that thin too.
+# Their time is not that of their operations and bytes, as measured on x86-64: `swapped` has products of as
+# many columns as a kernel has elements, `winograd` strided copies. Neither is estimated, nor is any form of
+# grouped convolutions, whose products are that thin too.
 _NOT_ESTIMATED = {"swapped", "winograd"}
 
 
