@@ -41,6 +41,8 @@ class ExportRecipe:
     float16_predict: also a `predict_float16`, for the runtimes that can compute in float16. fit: how
     devices bring images to the model's size, "stretch" or "center-crop" (contract/resize.md). least_images:
     devices warn when fewer of a class are stored; None: what `methods.amounts` knows of the method, 0: never.
+    kernel_costs: a cost table of `tune-kernels` that chooses the convolutions' forms; None: the toolkit's own
+    for the target's processor.
     """
 
     target: str = "pi5"
@@ -57,6 +59,7 @@ class ExportRecipe:
     licence: str = "see the model's own licence"
     fit: str = "stretch"
     least_images: int | None = None
+    kernel_costs: Path | None = None
 
     def __post_init__(self) -> None:
         if not 2 <= self.batch <= 4096:
@@ -107,6 +110,8 @@ def export(
     from clue_mobile.bundle import manifest as manifests
     from clue_mobile.bundle.writer import BundleWriter
     from clue_mobile.flat import FlatModel
+    from clue_mobile.kernel_costs import table
+    from clue_mobile.lowering import choice
     from clue_mobile.methods import amounts
     from exporters import targets
     from exporters.base import Source
@@ -118,6 +123,7 @@ def export(
         )
     target = targets.get(recipe.target)
     runtimes = {name: exporters.get(name) for name in targets.runtimes(target, recipe.runtimes or ())}
+    forms = table.choosers(list(runtimes), recipe.target, recipe.kernel_costs)
     config = methods.configure(recipe.method, recipe.hyperparameters)
     model = FlatModel(module, spec)
     float16 = recipe.float16_predict
@@ -158,7 +164,9 @@ def export(
             chosen = [each for each in plan.programs if exporter.FLOAT16 or not each.float16]
             if runtime in exporters.ADDITIONS:
                 chosen = []  # it makes files of its own, from the model and the recipe
-            traced = programs.trace_all(chosen, overrides=exporter.OVERRIDES)
+            choose = forms[runtime]
+            overrides = choice.overrides(choose, exporter.OVERRIDES) if choose else exporter.OVERRIDES
+            traced = programs.trace_all(chosen, overrides=overrides)
             converted = exporter.convert(traced, Source(model, plan), functools.partial(step, runtime))
             results[runtime] = manifests.add_runtime(writer, runtime, traced, converted)
             notes += converted.notes

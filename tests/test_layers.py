@@ -32,11 +32,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clue_mobile.evaluate": {"errors", "data", "spec", "training"},
     "clue_mobile.report": {"errors", "version", "models", "evaluate"},
     "exporters": {"errors", "plan", "flat", "lowering", "programs", "pi_runtime", "contract", "exporters"},
+    "clue_mobile.kernel_costs": {"errors", "plan", "lowering", "programs", "exporters", "pi_runtime"},
     "clue_mobile.bundle": {
         "errors", "version", "spec", "plan", "flat", "programs", "exporters", "pi_runtime",
     },
     "clue_mobile.export": {
-        "errors", "spec", "plan", "flat", "methods", "programs", "bundle", "exporters", "pi_runtime",
+        "errors", "spec", "plan", "flat", "lowering", "methods", "programs", "kernel_costs", "bundle",
+        "exporters", "pi_runtime",
     },
     "clue_mobile.engines": {"errors", "engines", "pi_runtime"},
     "clue_mobile.parity": {
@@ -50,7 +52,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "clue_mobile.cli": {
         "errors", "version", "cli", "spec", "data", "models", "training", "evaluate", "report", "bundle",
-        "export", "study", "methods", "engines", "parity", "push", "pi_runtime", "exporters",
+        "export", "study", "methods", "engines", "parity", "push", "pi_runtime", "exporters", "kernel_costs",
+        "programs", "flat",
     },
 }  # fmt: skip
 

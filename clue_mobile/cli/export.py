@@ -161,6 +161,14 @@ def command(
             show_default=False,
         ),
     ] = None,
+    kernel_costs: Annotated[
+        Path | None,
+        typer.Option(
+            help="A cost table of `tune-kernels`: each convolution takes the form that was fastest. "
+            "[default: the costs that come with the toolkit for the target's processor]",
+            show_default=False,
+        ),
+    ] = None,
     sign: Annotated[
         Path | None,
         typer.Option(
@@ -206,6 +214,7 @@ def command(
         name=name,
         fit=fit,
         least_images=least_images,
+        kernel_costs=kernel_costs,
     )
     signed = signer(sign) if sign is not None else None
     train = _training_images(data, spec, validation, as_json) if data is not None else None
