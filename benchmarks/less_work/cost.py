@@ -3,9 +3,9 @@
     python benchmarks/less_work/cost.py BUNDLE TRAIN_BUNDLE [--rounds 3] --out benchmarks/less_work/cost.json
 
 TRAIN_BUNDLE is written where it does not exist. The programs of both bundles are timed in turns, all on ONNX
-Runtime with one thread; times are processor seconds (`clue-mobile cost` takes wall seconds, for a machine that does
-nothing else). The request has 4,500 samples; retraining takes 182 epochs of 40,500 images (without the class) or of
-45,000, dropping each epoch's last incomplete batch.
+Runtime with one thread; times are processor seconds (`clue-mobile cost` takes wall seconds, for a machine
+that does nothing else). The request has 4,500 samples; retraining takes 182 epochs of 40,500 images (without
+the class) or of 45,000, dropping each epoch's last incomplete batch.
 """
 
 from __future__ import annotations

@@ -51,6 +51,7 @@ class Row:
     scalars: dict[str, float] = field(default_factory=dict)
     train_only: tuple[str, ...] = ()
     float16: tuple[str, ...] = ()
+    count: int = 512
 
 
 DEEP = ("layer3.*", "fc.*")
@@ -70,11 +71,24 @@ ROWS = [
     Row("train only fc", train_only=("fc.*",)),
     Row("stop after any step, teacher in float16", float16=("teacher",)),
     Row("stop after any step, teacher and step in float16", float16=("teacher", "step")),
+    Row("4,500 images, stop after any step", count=4500),
+    Row(
+        "4,500 images, refresh 256, stop after any step, on 64 images",
+        {"refresh": 256, "stop_samples": 64},
+        count=4500,
+    ),
+    Row(
+        "4,500 images, train only layer3, fc, refresh 256, stop after any step, on 64 images",
+        {"refresh": 256, "stop_samples": 64},
+        train_only=DEEP,
+        count=4500,
+    ),
 ]
 
 
 class Subsets:
-    """The fixed images of all rows."""
+    """The fixed images of all rows: the forget set, of which the first `count` are a request's, and what is
+    measured."""
 
     def __init__(self, source: str, spec: Any, forget: int = 0, count: int = 512, each: int = 50) -> None:
         found = data.load(
@@ -82,15 +96,17 @@ class Subsets:
         )
         rng = np.random.default_rng(0)
 
-        def drawn(split: Any, label: int, n: int) -> Any:
-            return np.sort(rng.permutation(np.flatnonzero(split.labels == label))[:n])
+        def drawn(split: Any, label: int) -> Any:
+            return rng.permutation(np.flatnonzero(split.labels == label))
 
-        picked = drawn(found.train, forget, count)
-        self.images, self.labels = found.train.images[picked], found.train.labels[picked].astype(np.int64)
-        self.measured = {"UA": (self.images, self.labels)}
+        order = drawn(found.train, forget)
+        # the request's images in their stored order, as a device has them
+        order = np.concatenate([np.sort(order[:count]), np.sort(order[count:])])
+        self.images, self.labels = found.train.images[order], found.train.labels[order].astype(np.int64)
+        self.measured = {"UA": (self.images[:count], self.labels[:count])}
         for name, split in (("RA", found.train), ("TA", found.test)):
             rows = np.concatenate(
-                [drawn(split, label, each) for label in range(len(spec.classes)) if label != forget]
+                [np.sort(drawn(split, label)[:each]) for label in range(len(spec.classes)) if label != forget]
             )
             self.measured[name] = (split.images[rows], split.labels[rows])
 
@@ -138,7 +154,8 @@ def request(row: Row, bundle: Bundle, subsets: Subsets, seed: int) -> dict[str, 
     engine = OnnxEngine(1)
     served = weights.read(bundle.file(bundle.weights.file), bundle.weights.sha256, bundle)
     meter = Meter(engine, bundle.batch)
-    job = Job(subsets.images, subsets.labels, seed, bundle.merged_scalars(row.scalars))
+    images, labels = subsets.images[: row.count], subsets.labels[: row.count]
+    job = Job(images, labels, seed, bundle.merged_scalars(row.scalars))
     runner = Runner(bundle, engine, served, job, meter)
     began = time.process_time()
     runner.run()

@@ -18,7 +18,8 @@ from clue_mobile.errors import ClueError
 from clue_mobile.export import ExportRecipe, export
 from clue_mobile.flat import FlatModel
 from clue_mobile.plan import Program
-from pi_runtime import golden
+from pi_runtime import estimate, golden
+from pi_runtime.bench import bench
 from pi_runtime.bundle import Bundle
 from pi_runtime.onnx_engine import OnnxEngine
 from pi_runtime.plan import Run
@@ -200,6 +201,13 @@ def test_weights_that_left_the_mask_coast_in_a_variant_too(bundles: tuple[Bundle
         np.testing.assert_allclose(ended[-1]["params"][:SECOND_CONV], moved, rtol=1e-5, atol=1e-6)
     for name, array in ended[1].items():
         np.testing.assert_allclose(ended[0][name], array, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_bench_times_the_variants_too(bundles: tuple[Bundle, Bundle]) -> None:
+    timed = [timing.program for timing in bench(bundles[0], OnnxEngine(1), seconds=0.001)]
+    expected = ["saliency", "mask", "teacher", "step", "step_from_2", "step_from_1", "predict"]
+    assert timed == expected
+    assert estimate.counts(bundles[0], 8, bundles[0].scalars).runs.keys() <= set(timed)
 
 
 def test_a_variant_is_loaded_when_it_is_first_chosen(bundles: tuple[Bundle, Bundle]) -> None:
