@@ -37,6 +37,7 @@ def boundaries(model: FlatModel) -> dict[int, float]:
     counts = {
         name.partition(".")[2]: sum(parts.values()) for name, parts in counter.get_flop_counts().items()
     }
+    counts.pop("", None)  # the whole model's; a parameter of its own, such as a class token, has no layer
     blocks: dict[str, int] = {}
     for entry in model.entries:
         if entry.value == "params":

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import SPEC, made
+from tiny_models import SPEC, TinyTransformer, made
 from torch import Tensor, nn
 
 from clue_mobile import cuts, methods, parity, programs
@@ -68,6 +68,17 @@ def test_boundaries_are_where_blocks_begin() -> None:
     expected = {FIRST_CONV: 0, FIRST_NORM: FORWARD[FIRST_CONV], SECOND_CONV: FORWARD[FIRST_CONV]}
     expected |= {SECOND_NORM: total - FORWARD[HEAD], HEAD: total - FORWARD[HEAD]}
     assert found == pytest.approx({offset: flops / total for offset, flops in expected.items()})
+
+
+def test_a_parameter_of_the_model_itself_does_no_work() -> None:
+    model = FlatModel(made(TinyTransformer), SPEC)
+    begins = {entry.name: entry.offset for entry in model.entries}
+    found = cuts.boundaries(model)
+    assert begins["place"] == 0
+    assert found[0] == found[begins["embed.weight"]] == 0
+    flops = {"embed": 2 * 4 * 4 * 8, "qkv": 2 * 4 * 8 * 24, "project": 2 * 4 * 8 * 8, "head": 2 * 8 * 3}
+    before_head = sum(flops.values()) - flops["head"]
+    assert found[begins["head.weight"]] == pytest.approx(before_head / sum(flops.values()))
 
 
 def test_cut_points_divide_the_forward_pass() -> None:
