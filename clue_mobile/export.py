@@ -43,6 +43,8 @@ class ExportRecipe:
     devices warn when fewer of a class are stored; None: what `methods.amounts` knows of the method, 0: never.
     kernel_costs: a cost table of `tune-kernels` that chooses the convolutions' forms; None: the toolkit's own
     for the target's processor.
+    cut_points: so many variants of the step, which a device runs where the mask is empty below them (`cuts`).
+    float16: programs of a request, step or teacher, that compute in float16 (`mixed`).
     """
 
     target: str = "pi5"
@@ -60,6 +62,8 @@ class ExportRecipe:
     fit: str = "stretch"
     least_images: int | None = None
     kernel_costs: Path | None = None
+    cut_points: int = 0
+    float16: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 2 <= self.batch <= 4096:
@@ -127,7 +131,22 @@ def export(
     config = methods.configure(recipe.method, recipe.hyperparameters)
     model = FlatModel(module, spec)
     float16 = recipe.float16_predict
-    plan = programs.build(model, recipe.method, config, recipe.batch, float16=float16, train=train)
+    plan = programs.build(
+        model,
+        recipe.method,
+        config,
+        recipe.batch,
+        float16=float16,
+        train=train,
+        cut_points=recipe.cut_points,
+        halved=recipe.float16,
+    )
+    single = [name for name, exporter in runtimes.items() if not exporter.FLOAT16]
+    if recipe.float16 and single:
+        raise ClueError(
+            f"--float16 {recipe.float16[0]}: {', '.join(single)} would be left without this program: name "
+            "runtimes that compute in float16, such as --runtime onnx"
+        )
     if float16 and not any(exporter.FLOAT16 for exporter in runtimes.values()):
         raise ClueError(f"--float16-predict: none of the runtimes {', '.join(runtimes)} computes in float16")
     tell = progress or (lambda stage, done, total: None)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from clue_mobile import methods
+from clue_mobile import cuts, methods, mixed
 from clue_mobile.flat import FlatModel
 from clue_mobile.lowering import Table, lower
 from clue_mobile.plan import Port, Program, Recipe
@@ -67,13 +67,17 @@ def build(
     *,
     float16: bool = False,
     train: methods.Samples | None = None,
+    cut_points: int = 0,
+    halved: Sequence[str] = (),
 ) -> Recipe:
     """The method's recipe with the serving programs added, `float16`: also `predict_float16`; train: the
-    training set, for a method whose bundle ships what it found there.
+    training set, for a method whose bundle ships what it found there; cut_points: so many variants of the
+    step (`cuts`); halved: programs that compute in float16 (`mixed`).
 
     Raises ClueError as the method does.
     """
-    recipe = methods.build(method, model, config, batch, train)
+    recipe = cuts.add(methods.build(method, model, config, batch, train), model, cut_points)
+    recipe = mixed.apply(recipe, model, halved)
     serving = [*predict_programs(model, batch), *([float16_predict(model, batch)] if float16 else [])]
     return replace(recipe, programs=[*serving, *recipe.programs])
 

@@ -6,6 +6,7 @@ program. What a request takes in all is these times the runs that its plan has (
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,7 +77,9 @@ def bench(
     first: dict[str, plans.Run] = {}
     for operation in plans.operations(bundle.plan, n, bundle.scalars, 0):
         if isinstance(operation, plans.Run):
-            first.setdefault(operation.node.program, operation)
+            for name in (operation.node.program, *(each.program for each in operation.node.instead)):
+                node = plans.RunNode(name, operation.node.bind)
+                first.setdefault(name, dataclasses.replace(operation, node=node))
     sampler = None
     if opened is not None and opened.source is not None:
         sampler = Sampler(opened.source, opened.choice.hz)

@@ -26,7 +26,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clue_mobile.methods": {
         "errors", "spec", "plan", "flat", "lowering", "models", "training", "pi_runtime",
     },
-    "clue_mobile.programs": {"errors", "plan", "flat", "lowering", "methods"},
+    "clue_mobile.cuts": {"errors", "plan", "flat"},
+    "clue_mobile.mixed": {"errors", "plan", "flat"},
+    "clue_mobile.programs": {"errors", "plan", "flat", "lowering", "methods", "cuts", "mixed"},
     "clue_mobile.data": {"errors", "pi_runtime"},
     "clue_mobile.training": {"errors", "spec", "models"},
     "clue_mobile.evaluate": {"errors", "data", "spec", "training"},

@@ -71,6 +71,22 @@ def command(
             help="Also a program that predicts in float16 (onnx, coreml); `evaluate --float16` measures it.",
         ),
     ] = False,
+    float16: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="This program of a request in float16, step or teacher (repeatable; onnx). ONNX Runtime "
+            "computes in float16 on ARMv8.2 and newer, elsewhere it casts and is slower (docs/precision.md).",
+            show_default=False,
+        ),
+    ] = None,
+    cut_points: Annotated[
+        int,
+        typer.Option(
+            help="So many variants of the step whose backward pass stops at a block boundary; a device runs "
+            "one where the mask is empty below it, for the same result. Worth it only for very sparse masks "
+            "(benchmarks/less_work)."
+        ),
+    ] = 0,
     method: Annotated[
         str | None,
         typer.Option(
@@ -208,6 +224,8 @@ def command(
         tuned_batch=chosen.batch if chosen and tuned_batch is None else tuned_batch,
         runtimes=tuple(runtime) if runtime else None,
         float16_predict=float16_predict,
+        cut_points=cut_points,
+        float16=tuple(float16 or ()),
         guard_per_class=guard_per_class,
         guard_drop=guard_drop,
         kept_at_least=kept_at_least,
