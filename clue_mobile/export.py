@@ -158,7 +158,7 @@ def export(
             chosen = [each for each in plan.programs if exporter.FLOAT16 or not each.float16]
             if runtime in exporters.ADDITIONS:
                 chosen = []  # it makes files of its own, from the model and the recipe
-            traced = programs.trace_all(chosen, overrides=exporter.OVERRIDES)
+            traced = programs.trace_all(chosen, overrides=exporter.OVERRIDES, passes=exporter.PASSES)
             converted = exporter.convert(traced, Source(model, plan), functools.partial(step, runtime))
             results[runtime] = manifests.add_runtime(writer, runtime, traced, converted)
             notes += converted.notes

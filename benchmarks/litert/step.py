@@ -52,7 +52,7 @@ def example(program: programs.Program) -> list[Tensor]:
     return made
 
 
-traced = programs.trace_all(recipe.programs, overrides=litert.OVERRIDES)
+traced = programs.trace_all(recipe.programs, overrides=litert.OVERRIDES, passes=litert.PASSES)
 files: dict[str, bytes] = {}
 wall, cpu = seconds(
     lambda: files.update(litert.convert(traced, None, lambda name: None).files)  # type: ignore[arg-type]
