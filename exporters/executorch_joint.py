@@ -22,8 +22,8 @@ from torch.fx import GraphModule, Node
 
 from clue_mobile.errors import ClueError
 from clue_mobile.flat import FlatModel
-from clue_mobile.plan import Loss, Port
 from clue_mobile.lowering import DEFAULT
+from clue_mobile.plan import Loss, Port
 from clue_mobile.programs import Traced, count_flops
 from exporters.base import Converted, Source, Tell
 

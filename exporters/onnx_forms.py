@@ -42,9 +42,7 @@ def batch_norm_functional(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """As `norm.batch_norm_functional`; the variance is worked out from 1/std."""
     if x.dim() < 3:
-        return norm.batch_norm_functional(
-            x, weight, bias, running_mean, running_var, training, momentum, eps
-        )
+        return norm.batch_norm_functional(x, weight, bias, running_mean, running_var, training, momentum, eps)
     n = norm.values_per_channel(x)
     out, mean, invstd = _TRAINING(x, weight, bias, True, momentum, eps)
     # never below zero, which rounding could leave of a channel that is the same everywhere

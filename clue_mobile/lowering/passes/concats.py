@@ -32,7 +32,8 @@ def _columns(parts: list[Any]) -> list[list[Any]] | None:
             return None
         for value in part.args:
             if isinstance(value, Node) and (
-                value.meta["val"].shape != part.meta["val"].shape or value.meta["val"].dtype != part.meta["val"].dtype
+                value.meta["val"].shape != part.meta["val"].shape
+                or value.meta["val"].dtype != part.meta["val"].dtype
             ):
                 return None
     columns = [list(values) for values in zip(*(part.args for part in parts), strict=True)]
@@ -53,7 +54,7 @@ def _whole(parts: list[Any]) -> Node | None:
         of, dim, start, end = part.args
         if dim != 0 or start != at or (source is not None and of is not source):
             return None
-        source, at = of, end
+        source, at = of, min(end, of.meta["val"].shape[0])
     return source if source is not None and source.meta["val"].shape[0] == at else None
 
 

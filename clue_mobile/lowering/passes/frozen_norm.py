@@ -42,7 +42,11 @@ def _backward(norm: Node, convolution: Node) -> _Backward | None:
     if norm.args[7] or len(users) != 1 or users[0].target is not _CONVOLUTION_BACKWARD:  # args[7]: training
         return None
     (behind,) = users
-    if behind.args[0] is not grad or list(behind.args[1:3]) != list(convolution.args[:2]) or grad in behind.args[1:]:
+    if (
+        behind.args[0] is not grad
+        or list(behind.args[1:3]) != list(convolution.args[:2])
+        or grad in behind.args[1:]
+    ):
         return None
     wanted_norm, wanted = norm.args[9], behind.args[10]
     if wanted_norm[1] and not wanted[1]:  # type: ignore[index]
@@ -55,14 +59,19 @@ def _matches(norm: Node) -> tuple[Node, list[_Backward]] | None:
     convolution: Any = norm.args[0]
     if convolution.target is not aten.convolution.default or convolution.args[6]:  # a transposed one
         return None
-    if any(user.target is not operator.getitem or user.args[1] != 0 for user in norm.users if user.users):
-        return None
+    for result in norm.users:
+        if result.target is not operator.getitem:
+            return None
+        if result.args[1] != 0 and any(user.target is not _BACKWARD for user in result.users):
+            return None  # the others are statistics, which only the backward pass is given
     backward = []
     for user in convolution.users:
         if user is norm:
             continue
-        pair = _backward(user, convolution) if user.target is _BACKWARD and user.args[1] is convolution else None
-        if pair is None or any(user is arg for arg in user.args[2:]):
+        pair = None
+        if user.target is _BACKWARD and [arg for arg in user.args if arg is convolution] == [user.args[1]]:
+            pair = _backward(user, convolution)
+        if pair is None:
             return None
         if list(user.args[2:5]) != [norm.args[1], *norm.args[3:5]]:
             return None  # of another layer that shares the convolution
@@ -115,7 +124,9 @@ def _rewrite_backward(graph_module: GraphModule, pair: _Backward, weight: Any, f
     wants_x, wants_weight, wants_bias = pair.wanted_convolution
     wants_sum = bool(wants_gamma or wants_beta or wants_bias)
 
-    def gradients(grad: Tensor, x: Tensor, w: Tensor, scaled: Tensor, rows: Tensor, invstd: Tensor, centre: Tensor) -> Any:
+    def gradients(
+        grad: Tensor, x: Tensor, w: Tensor, scaled: Tensor, rows: Tensor, invstd: Tensor, centre: Tensor
+    ) -> Any:
         """Of (x, W, b, gamma, beta)."""
         wanted = [wants_x, wants_weight, wants_sum]
         grad_x, grad_scaled, total = aten.convolution_backward(grad, x, scaled, [channels], *where, wanted)
