@@ -1,6 +1,6 @@
 """What each graph pass gains: the step with all of them, and with each switched off in turn, taking turns.
 
-python benchmarks/passes/passes.py --model resnet20 --batch 32 --rounds 20 --json benchmarks/passes/resnet20.json
+python benchmarks/passes/passes.py --rounds 20 --json benchmarks/passes/resnet20.json
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def bound(made: Any, seed: int = 0) -> tuple[Any, list[Any]]:
 
 
 def child(path: Path, threads: int, steps: int) -> None:
-    """Run some steps alone; prints the peak of this process above what it held before the first one, bytes."""
+    """Run some steps alone; prints how many bytes the process grew from the first one on."""
     made = session(path, threads)
     binding, _arrays = bound(made)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -171,8 +171,9 @@ def _report(options: argparse.Namespace, rows: dict[str, dict[str, Any]], versio
             "cpu_ms_least": float(cpu.min()),
             "ratio": float(np.median(cpu / whole)),
         }
-    print(f"| {options.program} of {options.model} | nodes | wall ms | CPU ms | least CPU ms | ratio to all | peak MB |"
-          + (" 10^9 instructions |" if options.callgrind else ""))  # fmt: skip
+    columns = ["nodes", "wall ms", "CPU ms", "least CPU ms", "ratio to all", "peak MB"]
+    columns += ["10^9 instructions"] if options.callgrind else []
+    print(f"| {options.program} of {options.model} | " + " | ".join(columns) + " |")
     print("|---|" + "---|" * (6 + options.callgrind))
     for name, row in rows.items():
         print(

@@ -55,8 +55,8 @@ def lower(
 
     `example` fixes shapes and dtypes (values do not matter); `fn` returns a tuple of tensors and may call
     `torch.autograd.grad`. `overrides` replace entries of `TABLE` for a runtime that is faster with another
-    form; `passes` are names of `passes.PASSES`. Raises ClueError, naming the operator or the source line, for what cannot be traced or has no
-    forward form.
+    form; `passes` are names of `passes.PASSES`. Raises ClueError, naming the operator or the source line, for
+    what cannot be traced or has no forward form.
     """
     table = {**_stock(), **TABLE, **(overrides or {})}
     first = {op: function for op, function in table.items() if op not in LATER}

@@ -31,7 +31,7 @@ __all__ = ["DEFAULT", "LATER", "PASSES", "clean"]
 aten = torch.ops.aten
 
 _NORMS = (aten._native_batch_norm_legit_no_training.default, aten.native_batch_norm_backward.default)
-_CONVOLUTIONS = (aten.convolution_backward.default,)
+_CONVOLUTIONS = (aten.convolution_backward.default, aten.convolution.default)
 # operators of the lowering's table that the passes look at before they are spelled
 LATER = frozenset((*_NORMS, *_CONVOLUTIONS))
 

@@ -80,7 +80,7 @@ def _matches(norm: Node) -> tuple[Node, list[_Backward]] | None:
 
 
 def into_convolutions(graph_module: GraphModule, table: Table) -> bool:
-    """Rewrite each convolution with a batch norm by running statistics behind it; True where there was one."""
+    """Rewrite each convolution with such a batch norm behind it; True where there was one."""
     found = False
     for norm in list(graph_module.graph.nodes):
         if norm.target is _FORWARD and (match := _matches(norm)):
