@@ -90,8 +90,8 @@ def into_convolutions(graph_module: GraphModule, table: Table) -> bool:
 
 
 def _rewrite(graph_module: GraphModule, norm: Node, convolution: Node, backward: list[_Backward]) -> None:
-    _, gamma, beta, mean, var, _, eps = norm.args
-    x, weight, bias, *where = convolution.args
+    arguments: Any = (norm.args, convolution.args)
+    (_, gamma, beta, mean, var, _, eps), (x, weight, bias, *where) = arguments
 
     def folded(*tensors: Tensor) -> Any:
         """(W s, (b - mean) s + beta, s as rows of W, 1/std, b - mean)."""
