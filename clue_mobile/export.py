@@ -185,7 +185,7 @@ def export(
                 chosen = []  # it makes files of its own, from the model and the recipe
             choose = forms[runtime]
             overrides = choice.overrides(choose, exporter.OVERRIDES) if choose else exporter.OVERRIDES
-            traced = programs.trace_all(chosen, overrides=overrides)
+            traced = programs.trace_all(chosen, overrides=overrides, passes=exporter.PASSES)
             converted = exporter.convert(traced, Source(model, plan), functools.partial(step, runtime))
             results[runtime] = manifests.add_runtime(writer, runtime, traced, converted)
             notes += converted.notes

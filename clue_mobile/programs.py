@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.fx import GraphModule, Node
 
 from clue_mobile import cuts, methods, mixed
 from clue_mobile.flat import FlatModel
-from clue_mobile.lowering import Table, lower
+from clue_mobile.lowering import DEFAULT, Table, lower
 from clue_mobile.plan import Port, Program, Recipe
 
 
@@ -87,9 +87,17 @@ def example_inputs(program: Program, dtype: torch.dtype = torch.float32) -> tupl
     return tuple(torch.full(port.shape, 0.5, dtype=dtype) for port in program.inputs)
 
 
-def trace(program: Program, *, overrides: Table | None = None, dtype: torch.dtype = torch.float32) -> Traced:
-    """Lower one program. Raises ClueError where the model has no forward form."""
-    graph = lower(program.fn, example_inputs(program, dtype), overrides=overrides, name=program.name)
+def trace(
+    program: Program,
+    *,
+    overrides: Table | None = None,
+    passes: Collection[str] = DEFAULT,
+    dtype: torch.dtype = torch.float32,
+) -> Traced:
+    """Lower one program; overrides, passes: see `lower`. Raises ClueError where the model has no forward
+    form."""
+    inputs = example_inputs(program, dtype)
+    graph = lower(program.fn, inputs, overrides=overrides, passes=passes, name=program.name)
     return Traced(program, graph, count_flops(graph), planned_peak(graph))
 
 
@@ -97,6 +105,7 @@ def trace_all(
     programs: Sequence[Program],
     *,
     overrides: Table | None = None,
+    passes: Collection[str] = DEFAULT,
     progress: Callable[[str], None] | None = None,
 ) -> list[Traced]:
     """Lower every program, telling `progress` the name of each first."""
@@ -104,7 +113,7 @@ def trace_all(
     for program in programs:
         if progress:
             progress(program.name)
-        traced.append(trace(program, overrides=overrides))
+        traced.append(trace(program, overrides=overrides, passes=passes))
     return traced
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,11 +42,12 @@ class Converted:
 class Exporter(Protocol):
     """The interface of the modules in this folder.
 
-    OVERRIDES: entries of the lowering's table in the form that suits the runtime. FLOAT16: whether it takes
-    programs that compute in float16.
+    OVERRIDES: entries of the lowering's table in the form that suits the runtime. PASSES: names of the graph
+    passes that do. FLOAT16: whether it takes programs that compute in float16.
     """
 
     OVERRIDES: Table
+    PASSES: Collection[str]
     FLOAT16: bool
 
     def convert(self, programs: Sequence[Traced], source: Source, tell: Tell) -> Converted:

@@ -10,7 +10,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from clue_mobile.errors import ClueError
-from clue_mobile.lowering import lower
+from clue_mobile.lowering import DEFAULT, lower
 from clue_mobile.plan import Program
 from clue_mobile.programs import Traced, example_inputs
 from exporters import coreml_forms, coreml_layers, coreml_load, coreml_ops, coreml_package
@@ -20,6 +20,7 @@ from exporters.coreml_graph import MOST_AXES, Builder, Call, UnsupportedError, s
 coremltools = coreml_load.coremltools()
 
 OVERRIDES: dict[Any, Any] = coreml_forms.TABLE
+PASSES = DEFAULT
 FLOAT16 = False  # its packages bring float16 forms of predict themselves
 TOGETHER = "programs_ios18.mlpackage"
 _SERVING = ("predict", "predict_1")  # the programs that float16 is offered for

@@ -22,6 +22,7 @@ from torch.fx import GraphModule, Node
 
 from clue_mobile.errors import ClueError
 from clue_mobile.flat import FlatModel
+from clue_mobile.lowering import DEFAULT
 from clue_mobile.plan import Loss, Port
 from clue_mobile.programs import Traced, count_flops
 from exporters.base import Converted, Source, Tell
@@ -34,6 +35,7 @@ except ImportError as error:
     ) from error
 
 OVERRIDES: dict[Any, Any] = {}
+PASSES = DEFAULT
 FLOAT16 = False
 NAME = "executorch-joint"
 METHOD = "forward"

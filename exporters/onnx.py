@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clue_mobile.errors import ClueError
+from clue_mobile.lowering import DEFAULT
 from clue_mobile.programs import Traced
 from exporters.base import Converted, Source, Tell, tensor_names
 
@@ -19,13 +20,14 @@ try:
     import onnxscript
     from onnx_ir.passes import common
 
-    from exporters import onnx_external, onnx_graph, onnx_ops
+    from exporters import onnx_external, onnx_forms, onnx_graph, onnx_ops
 except ImportError as error:
     raise ClueError(
         "the ONNX exporter needs the packages onnx and onnxscript: pip install 'clue-mobile[export]'"
     ) from error
 
-OVERRIDES: dict[Any, Any] = {}
+OVERRIDES: dict[Any, Any] = onnx_forms.OVERRIDES
+PASSES: tuple[str, ...] = (*DEFAULT, "masks")
 FLOAT16 = True
 OPSET = 20
 

@@ -17,7 +17,7 @@ import torch
 from onnx import helper
 from torch.fx import GraphModule, Node
 
-from exporters import onnx_windows
+from exporters import onnx_norms, onnx_windows
 from exporters.onnx_graph import Builder, Call, Result, UnsupportedError, onnx_type
 
 aten = torch.ops.aten
@@ -112,20 +112,6 @@ def _addmm(c: Call) -> Result:
     return c.b.add("Gemm", c[1], c[2], c[0], beta=float(c[3]), alpha=float(c[4]))
 
 
-def _layer_norm(c: Call) -> Result:
-    width = len(c[1])
-    weight = c[2] or c.b.constant(torch.ones(c[1], dtype=c.out[0].dtype).numpy())
-    return c.b.add(
-        "LayerNormalization",
-        c[0],
-        weight,
-        *([c[3]] if c[3] else []),
-        outputs=3,
-        axis=-width,
-        epsilon=float(c[4]),
-    )
-
-
 def _clamp(low: int | None, high: int | None) -> Callable[[Call], Result]:
     def translate(c: Call) -> Result:
         value = c.operand(0, c.out.dtype)
@@ -169,6 +155,7 @@ def _unbind(c: Call) -> Result:
 
 TABLE: dict[Any, Callable[[Call], Result]] = {
     **onnx_windows.TABLE,
+    **onnx_norms.TABLE,
     **dict.fromkeys(
         (
             aten.reshape.default,
@@ -237,7 +224,6 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
     aten.argmax.default: _argmax,
     aten._softmax.default: lambda c: c.b.add("Softmax", c[0], axis=c[1]),
     aten._log_softmax.default: lambda c: c.b.add("LogSoftmax", c[0], axis=c[1]),
-    aten.native_layer_norm.default: _layer_norm,
     aten.scalar_tensor.default: _fill(0),
     aten.full.default: _fill(1),
     aten.full_like.default: _fill(1),
