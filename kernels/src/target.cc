@@ -1,0 +1,166 @@
+// The kernels for the instruction set that this file is compiled for (CLUE_TARGET names the function).
+#include <cmath>
+#include <type_traits>
+
+#include "kernels.h"
+#include "norm.h"
+
+#include "depthwise.h"
+
+namespace clue {
+namespace HWY_NAMESPACE {
+
+// Floats behind the end of a gradient that `outer` may read where channels do not fill a vector.
+constexpr int kBeyond = 64;
+
+static size_t rounded(size_t floats) { return (floats + 15) / 16 * 16; }
+
+static void conv(const Conv& s, const float* x, const float* w, const float* bias, float* y, float* mean, float* var,
+                 const Parallel& parallel) {
+    const Padded p = forward_source(s);
+    const bool deep = is_depthwise(s);
+    const size_t packed_size = rounded(deep ? size_t(s.taps()) * s.c : s.groups * packed_floats(s.taps(), s.ci(), s.co()));
+    const int tasks = tasks_of(s.n), positions = s.ho * s.wo;
+    float* packed = scratch_shared(packed_size + size_t(s.n) * 3 * s.o);
+    float* parts = packed + packed_size;
+    if (deep) pack_depthwise(s, w, packed);
+    else pack_forward(s, w, packed);
+    const bool copies = s.ph || s.pw;
+    parallel(tasks, [&](size_t task) {
+        ptrdiff_t offset[kMostTaps];
+        forward_offsets(s, p, offset);
+        float* source = copies ? scratch(p.floats()) : nullptr;
+        if (copies) std::memset(source, 0, p.floats() * sizeof(float));
+        for (int i = first_of(task, tasks, s.n); i < first_of(task + 1, tasks, s.n); ++i) {
+            const float* image = x + i * s.image_in();
+            float* to = y + i * s.image_out();
+            if (copies) place(p, image, s.h, s.w, source, Plain());
+            if (deep) depthwise_forward(s, p, offset, copies ? source : image, packed, to);
+            else forward_image(s, p, offset, copies ? source : image, packed, to);
+            if (bias)
+                for (int q = 0; q < positions; ++q)
+                    for (int c = 0; c < s.o; ++c) to[size_t(q) * s.o + c] += bias[c];
+            if (mean) moments_image(to, positions, s.o, parts + size_t(i) * 3 * s.o);
+        }
+    });
+    if (mean) moments(parts, s.n, positions, s.o, mean, var);
+}
+
+static void conv_grad(const Conv& s, const float* g, const float* x, const float* w, float* gx, float* gw,
+                      const Parallel& parallel) {
+    const Padded p = forward_source(s), q = backward_source(s);
+    const bool deep = is_depthwise(s);
+    const size_t packed_size = rounded(!gx ? 0 : deep ? size_t(s.taps()) * s.c : backward_packed_floats(s));
+    const int tasks = tasks_of(s.n);
+    const size_t sums_size = rounded(!gw ? 0 : deep ? size_t(s.taps()) * s.c : weight_sums_floats(s));
+    float* packed = scratch_shared(packed_size + tasks * sums_size);
+    float* sums = packed + packed_size;
+    if (gx && deep) pack_depthwise(s, w, packed);
+    else if (gx) pack_backward(s, w, packed);
+    const size_t source_size = rounded(p.floats());
+    parallel(tasks, [&](size_t task) {
+        ptrdiff_t offset[kMostTaps];
+        forward_offsets(s, p, offset);
+        float* source = scratch(source_size + q.floats() + kBeyond);
+        float* gradient = source + source_size;
+        std::memset(source, 0, (source_size + q.floats() + kBeyond) * sizeof(float));
+        float* own = sums + task * sums_size;
+        if (gw) std::memset(own, 0, sums_size * sizeof(float));
+        const float* middle = gradient + q.top * q.row() + ptrdiff_t(q.left) * q.channels;
+        for (int i = first_of(task, tasks, s.n); i < first_of(task + 1, tasks, s.n); ++i) {
+            place(q, g + i * s.image_out(), s.ho, s.wo, gradient, Plain());
+            if (gw) {
+                place(p, x + i * s.image_in(), s.h, s.w, source, Plain());
+                if (deep) depthwise_weight(s, p, offset, source, middle, q.row(), own);
+                else weight_image(s, p, source, middle, q.row(), own);
+            }
+            if (gx && deep) depthwise_backward(s, q, gradient, packed, gx + i * s.image_in());
+            else if (gx) backward_image(s, q, gradient, packed, gx + i * s.image_in());
+        }
+    });
+    if (gw && deep) unpack_depthwise(s, sums, tasks, sums_size, gw);
+    else if (gw) unpack_weight(s, sums, tasks, sums_size, gw);
+}
+
+static void stats(int n, int positions, int channels, const float* x, float* mean, float* var,
+                  const Parallel& parallel) {
+    float* parts = scratch_shared(size_t(n) * 3 * channels);
+    const int tasks = tasks_of(n);
+    parallel(tasks, [&](size_t task) {
+        for (int i = first_of(task, tasks, n); i < first_of(task + 1, tasks, n); ++i)
+            moments_image(x + size_t(i) * positions * channels, positions, channels, parts + size_t(i) * 3 * channels);
+    });
+    moments(parts, n, positions, channels, mean, var);
+}
+
+static void norm(const Norm& s, const Parallel& parallel) {
+    float* scale = scratch_shared(2 * size_t(s.channels));
+    float* shift = scale + s.channels;
+    for (int c = 0; c < s.channels; ++c) {
+        scale[c] = (s.weight ? s.weight[c] : 1.0f) / std::sqrt(s.var[c] + s.eps);
+        shift[c] = (s.bias ? s.bias[c] : 0.0f) - s.mean[c] * scale[c];
+    }
+    const auto run = s.residual ? (s.relu ? normalise<true, true> : normalise<true, false>)
+                                : (s.relu ? normalise<false, true> : normalise<false, false>);
+    const int tasks = tasks_of(s.n);
+    parallel(tasks, [&](size_t task) {
+        const int first = first_of(task, tasks, s.n), end = first_of(task + 1, tasks, s.n);
+        const size_t at = size_t(first) * s.positions * s.channels;
+        run(s.x + at, scale, shift, s.residual ? s.residual + at : nullptr, (end - first) * s.positions, s.channels,
+            s.y + at);
+    });
+}
+
+template <bool kMore, bool kMask>
+static void norm_grad_as(const NormGrad& s, const Parallel& parallel) {
+    const int tasks = tasks_of(s.n), c = s.channels;
+    const size_t image = size_t(s.positions) * c;
+    float* parts = scratch_shared((2 * size_t(s.n) + 3) * c);
+    float* abe = parts + 2 * size_t(s.n) * c;
+    const auto masked = [&](size_t at) {
+        return Masked{s.g + at, kMore ? s.more + at : nullptr, kMask ? s.out + at : nullptr};
+    };
+    parallel(tasks, [&](size_t task) {
+        for (int i = first_of(task, tasks, s.n); i < first_of(task + 1, tasks, s.n); ++i) {
+            const size_t at = i * image;
+            float* part = parts + size_t(i) * 2 * c;
+            if (s.kept) norm_sums<kMore, kMask, true>(masked(at), s.x + at, s.mean, s.positions, c, s.kept + at, part);
+            else norm_sums<kMore, kMask, false>(masked(at), s.x + at, s.mean, s.positions, c, nullptr, part);
+        }
+    });
+    const double count = double(s.n) * s.positions;
+    for (int k = 0; k < c; ++k) {
+        double sum = 0, product = 0;
+        for (int i = 0; i < s.n; ++i) sum += parts[size_t(i) * 2 * c + k], product += parts[size_t(i) * 2 * c + c + k];
+        const double inverse = 1 / std::sqrt(double(s.var[k]) + s.eps), a = (s.weight ? s.weight[k] : 1.0) * inverse;
+        const double along = product * inverse * inverse / count;
+        s.gw[k] = float(product * inverse);
+        s.gb[k] = float(sum);
+        abe[k] = float(a);
+        abe[c + k] = float(-a * along);
+        abe[2 * c + k] = float(a * (along * s.mean[k] - sum / count));
+    }
+    if (!s.gx) return;
+    parallel(tasks, [&](size_t task) {
+        const int first = first_of(task, tasks, s.n), end = first_of(task + 1, tasks, s.n);
+        const size_t at = first * image;
+        if (s.kept) norm_apply<false, false>(Masked{s.kept + at, nullptr, nullptr}, s.x + at, abe,
+                                             (end - first) * s.positions, c, s.gx + at);
+        else norm_apply<kMore, kMask>(masked(at), s.x + at, abe, (end - first) * s.positions, c, s.gx + at);
+    });
+}
+
+static void norm_grad(const NormGrad& s, const Parallel& parallel) {
+    if (s.more) (s.out ? norm_grad_as<true, true> : norm_grad_as<true, false>)(s, parallel);
+    else (s.out ? norm_grad_as<false, true> : norm_grad_as<false, false>)(s, parallel);
+}
+
+}  // namespace HWY_NAMESPACE
+
+const Kernels* CLUE_TARGET() {
+    using namespace HWY_NAMESPACE;
+    static const Kernels table{HWY_STR(HWY_NAMESPACE), conv, conv_grad, stats, norm, norm_grad};
+    return &table;
+}
+
+}  // namespace clue
