@@ -8,19 +8,18 @@ namespace clue {
 // Arguments of `norm_grad`, all [n][positions][channels] or [channels]; more, out and kept may be null.
 struct NormGrad {
     int n, positions, channels;
-    float eps;
+    bool train;              // the batch's own statistics normalised
     const float *g, *more;   // the gradient is their sum
     const float* out;        // where this is not above zero the gradient is zero
-    const float *x, *mean, *var, *weight;
+    const float *x, *mean, *invstd, *weight;
     float *gx, *gw, *gb;     // results
     float* kept;             // the masked gradient itself, where something else needs it
 };
 
 struct Norm {
     int n, positions, channels;
-    float eps;
     bool relu;
-    const float *x, *mean, *var, *weight, *bias, *residual;  // weight, bias and residual may be null
+    const float *x, *mean, *invstd, *weight, *bias, *residual;  // weight, bias and residual may be null
     float* y;
 };
 
@@ -35,7 +34,6 @@ struct Kernels {
     void (*stats)(int n, int positions, int channels, const float* x, float* mean, float* var, const Parallel&);
     void (*norm)(const Norm&, const Parallel&);
     void (*norm_grad)(const NormGrad&, const Parallel&);
-    // (params', momentum') of SGD: v = mu v + g mask; w = w - lr v
 };
 
 #if defined(__x86_64__)

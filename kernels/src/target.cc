@@ -1,5 +1,4 @@
 // The kernels for the instruction set that this file is compiled for (CLUE_TARGET names the function).
-#include <cmath>
 #include <type_traits>
 
 #include "kernels.h"
@@ -97,7 +96,7 @@ static void norm(const Norm& s, const Parallel& parallel) {
     float* scale = scratch_shared(2 * size_t(s.channels));
     float* shift = scale + s.channels;
     for (int c = 0; c < s.channels; ++c) {
-        scale[c] = (s.weight ? s.weight[c] : 1.0f) / std::sqrt(s.var[c] + s.eps);
+        scale[c] = (s.weight ? s.weight[c] : 1.0f) * s.invstd[c];
         shift[c] = (s.bias ? s.bias[c] : 0.0f) - s.mean[c] * scale[c];
     }
     const auto run = s.residual ? (s.relu ? normalise<true, true> : normalise<true, false>)
@@ -132,13 +131,13 @@ static void norm_grad_as(const NormGrad& s, const Parallel& parallel) {
     for (int k = 0; k < c; ++k) {
         double sum = 0, product = 0;
         for (int i = 0; i < s.n; ++i) sum += parts[size_t(i) * 2 * c + k], product += parts[size_t(i) * 2 * c + c + k];
-        const double inverse = 1 / std::sqrt(double(s.var[k]) + s.eps), a = (s.weight ? s.weight[k] : 1.0) * inverse;
-        const double along = product * inverse * inverse / count;
+        const double inverse = s.invstd[k], a = (s.weight ? s.weight[k] : 1.0) * inverse;
+        const double along = s.train ? product * inverse * inverse / count : 0, level = s.train ? sum / count : 0;
         s.gw[k] = float(product * inverse);
         s.gb[k] = float(sum);
         abe[k] = float(a);
         abe[c + k] = float(-a * along);
-        abe[2 * c + k] = float(a * (along * s.mean[k] - sum / count));
+        abe[2 * c + k] = float(a * (along * s.mean[k] - level));
     }
     if (!s.gx) return;
     parallel(tasks, [&](size_t task) {
