@@ -17,6 +17,14 @@ HWY_INLINE void each_block(int channels, Fn&& fn) {
     for (; c < channels; ++c) fn(hn::CappedTag<float, 1>(), std::integral_constant<int, 1>(), c);
 }
 
+// Calls fn(tag, first channel) for single vectors of channels.
+template <class Fn>
+HWY_INLINE void each_vector(int channels, Fn&& fn) {
+    int c = 0;
+    for (; c + kLanes <= channels; c += kLanes) fn(Floats(), c);
+    for (; c < channels; ++c) fn(hn::CappedTag<float, 1>(), c);
+}
+
 // Sums of one image's channels about its first position, which keeps what is subtracted small:
 // out[0:c] that position, out[c:2c] the sum of the differences, out[2c:3c] the sum of their squares.
 inline void moments_image(const float* x, int positions, int channels, float* out) {

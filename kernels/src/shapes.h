@@ -36,7 +36,7 @@ struct Parallel {
 
 // Samples are dealt to at most this many tasks, whatever the number of threads, so that sums are taken in the
 // same order and results do not depend on the threads.
-constexpr int kMostTasks = 8;
+constexpr int kMostTasks = 4;
 
 inline int tasks_of(int n) { return n < kMostTasks ? n : kMostTasks; }
 inline int first_of(int task, int tasks, int n) { return int(long(n) * task / tasks); }

@@ -5,6 +5,7 @@
 #include "norm.h"
 
 #include "depthwise.h"
+#include "winograd.h"
 
 namespace clue {
 namespace HWY_NAMESPACE {
@@ -14,32 +15,51 @@ constexpr int kBeyond = 64;
 
 static size_t rounded(size_t floats) { return (floats + 15) / 16 * 16; }
 
+// Which way a convolution's products are taken.
+enum class Way { kDirect, kDepthwise, kWinograd };
+
+static Way way_of(const Conv& s) {
+    if (is_depthwise(s)) return Way::kDepthwise;
+    return is_winograd(s) ? Way::kWinograd : Way::kDirect;
+}
+
 static void conv(const Conv& s, const float* x, const float* w, const float* bias, float* y, float* mean, float* var,
                  const Parallel& parallel) {
-    const Padded p = forward_source(s);
-    const bool deep = is_depthwise(s);
-    const size_t packed_size = rounded(deep ? size_t(s.taps()) * s.c : s.groups * packed_floats(s.taps(), s.ci(), s.co()));
+    const Way way = way_of(s);
+    const Tiles tiles = tiles_of(s.ho, s.wo, s.c, s.o);
+    const Padded p = way == Way::kWinograd ? tiled(forward_source(s), tiles) : forward_source(s);
+    const size_t packed_size = rounded(way == Way::kDepthwise ? size_t(s.taps()) * s.c
+                                       : way == Way::kWinograd ? kParts * packed_floats(1, s.c, s.o)
+                                                               : s.groups * packed_floats(s.taps(), s.ci(), s.co()));
     const int tasks = tasks_of(s.n), positions = s.ho * s.wo;
     float* packed = scratch_shared(packed_size + size_t(s.n) * 3 * s.o);
     float* parts = packed + packed_size;
-    if (deep) pack_depthwise(s, w, packed);
-    else pack_forward(s, w, packed);
-    const bool copies = s.ph || s.pw;
+    if (way == Way::kDepthwise) pack_depthwise(s, w, packed);
+    else if (way == Way::kDirect) pack_forward(s, w, packed);
+    else pack_winograd(s.c, s.o, packed, [=](int i, int j, int t) { return w[(size_t(j) * s.c + i) * 9 + t]; });
+    const bool copies = s.ph || s.pw || way == Way::kWinograd;
+    const int most = way == Way::kWinograd ? tiles.images() : 1;  // images at a time
     parallel(tasks, [&](size_t task) {
         ptrdiff_t offset[kMostTaps];
         forward_offsets(s, p, offset);
-        float* source = copies ? scratch(p.floats()) : nullptr;
-        if (copies) std::memset(source, 0, p.floats() * sizeof(float));
-        for (int i = first_of(task, tasks, s.n); i < first_of(task + 1, tasks, s.n); ++i) {
+        const size_t source_size = rounded(most * p.floats());
+        float* source = copies ? scratch(source_size + (way == Way::kWinograd ? winograd_floats(tiles, s.c, s.o) : 0)) : nullptr;
+        if (copies) std::memset(source, 0, source_size * sizeof(float));
+        const int end = first_of(task + 1, tasks, s.n);
+        for (int i = first_of(task, tasks, s.n); i < end;) {
+            const int count = end - i < most ? end - i : most;
             const float* image = x + i * s.image_in();
             float* to = y + i * s.image_out();
-            if (copies) place(p, image, s.h, s.w, source, Plain());
-            if (deep) depthwise_forward(s, p, offset, copies ? source : image, packed, to);
-            else forward_image(s, p, offset, copies ? source : image, packed, to);
-            if (bias)
-                for (int q = 0; q < positions; ++q)
-                    for (int c = 0; c < s.o; ++c) to[size_t(q) * s.o + c] += bias[c];
-            if (mean) moments_image(to, positions, s.o, parts + size_t(i) * 3 * s.o);
+            for (int k = 0; copies && k < count; ++k)
+                place(p, image + k * s.image_in(), s.h, s.w, source + k * p.floats(), Plain());
+            if (way == Way::kDepthwise) depthwise_forward(s, p, offset, copies ? source : image, packed, to);
+            else if (way == Way::kDirect) forward_image(s, p, offset, copies ? source : image, packed, to);
+            else winograd_images(tiles, p, source, count, packed, s.o, to, source + source_size);
+            for (int q = 0; bias && q < count * positions; ++q)
+                for (int c = 0; c < s.o; ++c) to[size_t(q) * s.o + c] += bias[c];
+            for (int k = 0; mean && k < count; ++k)
+                moments_image(to + k * s.image_out(), positions, s.o, parts + size_t(i + k) * 3 * s.o);
+            i += count;
         }
     });
     if (mean) moments(parts, s.n, positions, s.o, mean, var);
@@ -47,38 +67,62 @@ static void conv(const Conv& s, const float* x, const float* w, const float* bia
 
 static void conv_grad(const Conv& s, const float* g, const float* x, const float* w, float* gx, float* gw,
                       const Parallel& parallel) {
-    const Padded p = forward_source(s), q = backward_source(s);
-    const bool deep = is_depthwise(s);
-    const size_t packed_size = rounded(!gx ? 0 : deep ? size_t(s.taps()) * s.c : backward_packed_floats(s));
+    const Way way = way_of(s);
+    const Tiles tiles = tiles_of(s.ho, s.wo, s.c, s.o), back = tiles_of(s.h, s.w, s.o, s.c);
+    Padded p = forward_source(s), q = backward_source(s);
+    size_t packed_size = 0, sums_size = 0, work_size = 0;
+    int most = 1;
+    switch (way) {
+        case Way::kDepthwise: packed_size = sums_size = size_t(s.taps()) * s.c; break;
+        case Way::kDirect: packed_size = backward_packed_floats(s), sums_size = weight_sums_floats(s); break;
+        case Way::kWinograd:
+            p = tiled(p, tiles), q = tiled(q, back);
+            packed_size = kParts * packed_floats(1, s.o, s.c), sums_size = kParts * size_t(s.c) * padded(s.o);
+            work_size = winograd_floats(tiles, s.c, s.o);
+            if (winograd_floats(back, s.o, s.c) > work_size) work_size = winograd_floats(back, s.o, s.c);
+            most = tiles.images();
+    }
+    packed_size = gx ? rounded(packed_size) : 0, sums_size = gw ? rounded(sums_size) : 0;
     const int tasks = tasks_of(s.n);
-    const size_t sums_size = rounded(!gw ? 0 : deep ? size_t(s.taps()) * s.c : weight_sums_floats(s));
     float* packed = scratch_shared(packed_size + tasks * sums_size);
     float* sums = packed + packed_size;
-    if (gx && deep) pack_depthwise(s, w, packed);
-    else if (gx) pack_backward(s, w, packed);
-    const size_t source_size = rounded(p.floats());
+    if (gx && way == Way::kDepthwise) pack_depthwise(s, w, packed);
+    else if (gx && way == Way::kDirect) pack_backward(s, w, packed);
+    else if (gx) pack_winograd(s.o, s.c, packed, [=](int i, int j, int t) { return w[(size_t(i) * s.c + j) * 9 + 8 - t]; });
+    const size_t source_size = gw ? rounded(most * p.floats()) : 0, gradient_size = rounded(most * q.floats() + kBeyond);
     parallel(tasks, [&](size_t task) {
         ptrdiff_t offset[kMostTaps];
         forward_offsets(s, p, offset);
-        float* source = scratch(source_size + q.floats() + kBeyond);
-        float* gradient = source + source_size;
-        std::memset(source, 0, (source_size + q.floats() + kBeyond) * sizeof(float));
+        float* source = scratch(source_size + gradient_size + work_size);
+        float *gradient = source + source_size, *work = gradient + gradient_size;
+        std::memset(source, 0, (source_size + gradient_size) * sizeof(float));
         float* own = sums + task * sums_size;
         if (gw) std::memset(own, 0, sums_size * sizeof(float));
         const float* middle = gradient + q.top * q.row() + ptrdiff_t(q.left) * q.channels;
-        for (int i = first_of(task, tasks, s.n); i < first_of(task + 1, tasks, s.n); ++i) {
-            place(q, g + i * s.image_out(), s.ho, s.wo, gradient, Plain());
-            if (gw) {
-                place(p, x + i * s.image_in(), s.h, s.w, source, Plain());
-                if (deep) depthwise_weight(s, p, offset, source, middle, q.row(), own);
-                else weight_image(s, p, source, middle, q.row(), own);
+        const int end = first_of(task + 1, tasks, s.n);
+        for (int i = first_of(task, tasks, s.n); i < end;) {
+            const int count = end - i < most ? end - i : most;
+            float* to = gx ? gx + i * s.image_in() : nullptr;
+            for (int k = 0; k < count; ++k) {
+                place(q, g + (i + k) * s.image_out(), s.ho, s.wo, gradient + k * q.floats(), Plain());
+                if (gw) place(p, x + (i + k) * s.image_in(), s.h, s.w, source + k * p.floats(), Plain());
             }
-            if (gx && deep) depthwise_backward(s, q, gradient, packed, gx + i * s.image_in());
-            else if (gx) backward_image(s, q, gradient, packed, gx + i * s.image_in());
+            if (way == Way::kDepthwise) {
+                if (gw) depthwise_weight(s, p, offset, source, middle, q.row(), own);
+                if (gx) depthwise_backward(s, q, gradient, packed, to);
+            } else if (way == Way::kDirect) {
+                if (gw) weight_image(s, p, source, middle, q.row(), own);
+                if (gx) backward_image(s, q, gradient, packed, to);
+            } else {
+                if (gw) winograd_weight(tiles, p, source, count, middle, q.row(), q.floats(), s.o, own, work);
+                if (gx) winograd_images(back, q, gradient, count, packed, s.c, to, work);
+            }
+            i += count;
         }
     });
-    if (gw && deep) unpack_depthwise(s, sums, tasks, sums_size, gw);
-    else if (gw) unpack_weight(s, sums, tasks, sums_size, gw);
+    if (gw && way == Way::kDepthwise) unpack_depthwise(s, sums, tasks, sums_size, gw);
+    else if (gw && way == Way::kDirect) unpack_weight(s, sums, tasks, sums_size, gw);
+    else if (gw) unpack_winograd(s.c, s.o, sums, tasks, sums_size, gw);
 }
 
 static void stats(int n, int positions, int channels, const float* x, float* mean, float* var,
