@@ -85,7 +85,6 @@ class OnnxEngine:
             check_ports(path, kind, described, expected)
         return OnnxSession(session, program)
 
-
     def _extend(self, options: Any) -> None:
         """Add to a session's options what the programs of this engine need besides stock operators."""
 

@@ -74,19 +74,24 @@ inline void moments(const float* parts, int n, int positions, int channels, floa
     }
 }
 
-// y = x * scale + shift, then + residual where there is one, then ReLU where asked for.
+// y = (x - mean) * scale + shift, then + residual where there is one, then ReLU where asked for. The difference comes first:
+// folded into shift, a mean far above the spread would take its digits.
 template <bool kResidual, bool kRelu>
-void normalise(const float* x, const float* scale, const float* shift, const float* residual, int positions,
-               int channels, float* y) {
+void normalise(const float* x, const float* mean, const float* scale, const float* shift, const float* residual,
+               int positions, int channels, float* y) {
     each_block(channels, [=](auto d, auto v, int c) {
         constexpr int V = decltype(v)::value;
         using T = hn::Vec<decltype(d)>;
         const size_t lanes = hn::Lanes(d);
-        T a[V], b[V];
-        for (int i = 0; i < V; ++i) a[i] = hn::LoadU(d, scale + c + i * lanes), b[i] = hn::LoadU(d, shift + c + i * lanes);
+        T about[V], a[V], b[V];
+        for (int i = 0; i < V; ++i) {
+            about[i] = hn::LoadU(d, mean + c + i * lanes);
+            a[i] = hn::LoadU(d, scale + c + i * lanes);
+            b[i] = hn::LoadU(d, shift + c + i * lanes);
+        }
         for (size_t p = 0, at = c; p < size_t(positions); ++p, at += channels)
             for (int i = 0; i < V; ++i) {
-                T value = hn::MulAdd(hn::LoadU(d, x + at + i * lanes), a[i], b[i]);
+                T value = hn::MulAdd(hn::Sub(hn::LoadU(d, x + at + i * lanes), about[i]), a[i], b[i]);
                 if (kResidual) value = hn::Add(value, hn::LoadU(d, residual + at + i * lanes));
                 if (kRelu) value = hn::Max(value, hn::Zero(d));
                 hn::StoreU(value, d, y + at + i * lanes);
@@ -134,15 +139,17 @@ void norm_sums(const Masked& m, const float* x, const float* mean, int positions
     });
 }
 
-// gx = a g + b x + e for each channel; abe: the three [channels], one behind the other.
+// gx = a g + b (x - mean) + e for each channel; abe: the three [channels], one behind the other.
 template <bool kMore, bool kMask>
-void norm_apply(const Masked& m, const float* x, const float* abe, int positions, int channels, float* gx) {
+void norm_apply(const Masked& m, const float* x, const float* mean, const float* abe, int positions, int channels,
+                float* gx) {
     each_block(channels, [=](auto d, auto v, int c) {
         constexpr int V = decltype(v)::value;
         using T = hn::Vec<decltype(d)>;
         const size_t lanes = hn::Lanes(d);
-        T a[V], b[V], e[V];
+        T about[V], a[V], b[V], e[V];
         for (int i = 0; i < V; ++i) {
+            about[i] = hn::LoadU(d, mean + c + i * lanes);
             a[i] = hn::LoadU(d, abe + c + i * lanes);
             b[i] = hn::LoadU(d, abe + channels + c + i * lanes);
             e[i] = hn::LoadU(d, abe + 2 * channels + c + i * lanes);
@@ -150,7 +157,7 @@ void norm_apply(const Masked& m, const float* x, const float* abe, int positions
         for (size_t p = 0, at = c; p < size_t(positions); ++p, at += channels)
             for (int i = 0; i < V; ++i) {
                 const T g = gradient_at<kMore, kMask>(d, m, at + i * lanes);
-                const T rest = hn::MulAdd(b[i], hn::LoadU(d, x + at + i * lanes), e[i]);
+                const T rest = hn::MulAdd(b[i], hn::Sub(hn::LoadU(d, x + at + i * lanes), about[i]), e[i]);
                 hn::StoreU(hn::MulAdd(a[i], g, rest), d, gx + at + i * lanes);
             }
     });

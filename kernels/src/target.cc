@@ -141,7 +141,7 @@ static void norm(const Norm& s, const Parallel& parallel) {
     float* shift = scale + s.channels;
     for (int c = 0; c < s.channels; ++c) {
         scale[c] = (s.weight ? s.weight[c] : 1.0f) * s.invstd[c];
-        shift[c] = (s.bias ? s.bias[c] : 0.0f) - s.mean[c] * scale[c];
+        shift[c] = s.bias ? s.bias[c] : 0.0f;
     }
     const auto run = s.residual ? (s.relu ? normalise<true, true> : normalise<true, false>)
                                 : (s.relu ? normalise<false, true> : normalise<false, false>);
@@ -149,7 +149,7 @@ static void norm(const Norm& s, const Parallel& parallel) {
     parallel(tasks, [&](size_t task) {
         const int first = first_of(task, tasks, s.n), end = first_of(task + 1, tasks, s.n);
         const size_t at = size_t(first) * s.positions * s.channels;
-        run(s.x + at, scale, shift, s.residual ? s.residual + at : nullptr, (end - first) * s.positions, s.channels,
+        run(s.x + at, s.mean, scale, shift, s.residual ? s.residual + at : nullptr, (end - first) * s.positions, s.channels,
             s.y + at);
     });
 }
@@ -181,15 +181,15 @@ static void norm_grad_as(const NormGrad& s, const Parallel& parallel) {
         s.gb[k] = float(sum);
         abe[k] = float(a);
         abe[c + k] = float(-a * along);
-        abe[2 * c + k] = float(a * (along * s.mean[k] - level));
+        abe[2 * c + k] = float(-a * level);
     }
     if (!s.gx) return;
     parallel(tasks, [&](size_t task) {
         const int first = first_of(task, tasks, s.n), end = first_of(task + 1, tasks, s.n);
         const size_t at = first * image;
-        if (s.kept) norm_apply<false, false>(Masked{s.kept + at, nullptr, nullptr}, s.x + at, abe,
+        if (s.kept) norm_apply<false, false>(Masked{s.kept + at, nullptr, nullptr}, s.x + at, s.mean, abe,
                                              (end - first) * s.positions, c, s.gx + at);
-        else norm_apply<kMore, kMask>(masked(at), s.x + at, abe, (end - first) * s.positions, c, s.gx + at);
+        else norm_apply<kMore, kMask>(masked(at), s.x + at, s.mean, abe, (end - first) * s.positions, c, s.gx + at);
     });
 }
 

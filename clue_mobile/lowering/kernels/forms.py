@@ -99,9 +99,7 @@ def batch_norm_functional(
     """As `norm.batch_norm_functional`."""
     n = x.numel() // x.shape[1]
     if not _has(x) or n < 2:
-        return norm.batch_norm_functional(
-            x, weight, bias, running_mean, running_var, training, momentum, eps
-        )
+        return norm.batch_norm_functional(x, weight, bias, running_mean, running_var, training, momentum, eps)
     out, mean, var, invstd = _normalise(x, weight, bias, eps)
     new_mean = running_mean * (1 - momentum) + mean * momentum
     new_var = running_var * (1 - momentum) + var * (momentum * n / (n - 1))

@@ -97,7 +97,9 @@ def masked(graph_module: GraphModule) -> None:
     for mask in _nodes(graph_module, clue.relu_grad.default):
         readers = [u for u in mask.users if u.target is clue.norm_grad.default and u.args[0] is mask]
         # where the mask stood, so that it is in front of every reader
-        early = [u for u in readers if all(place[n] < place[mask] for n in u.all_input_nodes if n is not mask)]
+        early = [
+            u for u in readers if all(place[n] < place[mask] for n in u.all_input_nodes if n is not mask)
+        ]
         if not early:
             continue
         grad, out = mask.args

@@ -42,7 +42,9 @@ def _sunk(graph: Graph, node: Node) -> Node | None:
         inputs = node.all_input_nodes
         if not all(_is(n, TO_FIRST) and n.meta["val"].shape == node.meta["val"].shape for n in inputs):
             return None
-        made = put(graph, node.target, tuple(_source(a) if isinstance(a, Node) else a for a in args), **node.kwargs)
+        made = put(
+            graph, node.target, tuple(_source(a) if isinstance(a, Node) else a for a in args), **node.kwargs
+        )
     elif not args or not _is(args[0], TO_FIRST):
         return None
     elif node.target is aten.slice.Tensor:
