@@ -1,4 +1,4 @@
-"""ONNX with the operators of our kernel library (kernels/): faster, and only for devices that have the library."""
+"""ONNX with the operators of our kernel library (kernels/), for devices that have it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The operators of the kernel library as ONNX nodes of the domain "clue" (kernels/src/ort_ops.h has their inputs)."""
+"""The kernel library's operators as ONNX nodes of the domain "clue".
+
+kernels/src/ort_ops.h has their inputs, outputs and attributes.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ DOMAIN, VERSION = "clue", 1
 
 
 def _geometry(c: Call, kernel: Sequence[int], window: int, size: Sequence[int]) -> list[int]:
-    """Kernel, stride, padding, dilation, groups and input size, where arguments from `window` on are a window's."""
+    """Kernel, stride, padding, dilation, groups, input size; arguments from `window` on are the window's."""
     stride, padding, dilation, groups = (c[window + i] for i in range(4))
     return [*kernel, *stride, *padding, *dilation, groups, *size]
 

@@ -90,7 +90,7 @@ class OnnxEngine:
 
 
 class OnnxClueEngine(OnnxEngine):
-    """`OnnxEngine` for programs that call the kernel library's operators; it finds the library by `kernels`."""
+    """`OnnxEngine` for programs that call the operators of the library that `kernels` finds."""
 
     name = "onnx-clue"
 
@@ -114,8 +114,8 @@ def kernels() -> Path:
     path = Path(named) if named else Path(__file__).with_name(_LIBRARY)
     if not path.is_file():
         raise MissingLibraryError(
-            f"onnx-clue programs need the kernel library, and {path} is no file: build it as kernels/README.md "
-            "says and set CLUE_KERNELS to its path, or export with --runtime onnx"
+            f"onnx-clue programs need the kernel library, and {path} is no file: build it as "
+            "kernels/README.md says and set CLUE_KERNELS to its path, or export with --runtime onnx"
         )
     return path
 

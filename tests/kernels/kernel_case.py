@@ -22,7 +22,7 @@ SOURCES = ROOT / "kernels"
 
 @cache
 def library() -> Path:
-    """libclue_kernels.so, built once for each state of the sources; skips the test where it cannot be built."""
+    """libclue_kernels.so, built once for each state of the sources; skips where that cannot be."""
     if named := os.environ.get("CLUE_KERNELS"):
         return Path(named)
     for tool in ("cmake", "g++"):

@@ -1,4 +1,4 @@
-"""Every operator of the kernel library against its float64 reference, on even and odd shapes, one thread and two."""
+"""Every operator of the kernel library against its float64 reference, on even and odd shapes."""
 
 from __future__ import annotations
 

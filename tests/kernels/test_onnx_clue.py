@@ -1,4 +1,4 @@
-"""Programs with the kernel library's operators: what is fused, and that a step computes what eager PyTorch does."""
+"""Programs with the kernel library's operators: what is fused, and that they compute what eager does."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BATCH = 4
 
 
 class Net(nn.Module):
-    """What the fusions look for, and what they must leave alone: two residual blocks, one that halves the image."""
+    """What the fusions look for: two residual blocks, one that halves the image."""
 
     def __init__(self) -> None:
         super().__init__()

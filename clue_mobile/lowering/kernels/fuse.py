@@ -1,5 +1,7 @@
-"""What a kernel does in one pass becomes one operator: statistics behind a convolution, residual and ReLU behind a
-norm, their backward in front of the norm's."""
+"""What a kernel does in one pass becomes one operator.
+
+Statistics behind a convolution; residual and ReLU behind a norm, and their backward in front of the norm's.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,10 @@ def activation(graph_module: GraphModule) -> None:
 
 
 def masked(graph_module: GraphModule) -> None:
-    """norm_grad(relu_grad(g, out)) -> norm_grad(g, out); other readers of the masked gradient take its fourth part."""
+    """norm_grad(relu_grad(g, out)) -> norm_grad(g, out).
+
+    Other readers of the masked gradient take its fourth part.
+    """
     graph = graph_module.graph
     place = {node: number for number, node in enumerate(graph.nodes)}
     for mask in _nodes(graph_module, clue.relu_grad.default):
