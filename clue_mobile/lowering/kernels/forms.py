@@ -83,7 +83,7 @@ def convolution_backward(
     elif output_mask[1]:
         grad_w = clue.conv_weight_grad(g, _last(x), list(weight.shape[2:]), *window)
     grad_x = None if grad_x is None else first(grad_x)
-    return grad_x, grad_w, grad.sum([0, 2, 3]) if output_mask[2] else None
+    return grad_x, grad_w, g.sum([0, 1, 2]) if output_mask[2] else None
 
 
 def batch_norm_functional(

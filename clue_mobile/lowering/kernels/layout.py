@@ -14,7 +14,15 @@ from torch.fx import Graph, GraphModule, Node
 aten = torch.ops.aten
 
 TO_FIRST, TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
-_ALIKE = {aten.relu.default, aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor}
+_ALIKE = {
+    aten.relu.default,
+    aten.clamp.default,
+    aten.sign.default,
+    aten.add.Tensor,
+    aten.sub.Tensor,
+    aten.mul.Tensor,
+    aten.rsub.Scalar,
+}
 _MEAN_AXES = [2, 3]
 
 
