@@ -6,8 +6,8 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from clue_mobile.errors import ClueError
 from clue_mobile.lowering import DEFAULT
@@ -47,14 +47,31 @@ def convert(programs: Sequence[Traced], source: Source, tell: Tell) -> Converted
     return Converted(files, {t.program.name: f"{t.program.name}.onnx" for t in programs})
 
 
-def convert_program(traced: Traced, name: str = "model.onnx") -> dict[str, bytes]:
+class Library(Protocol):
+    """Operators besides the standard's: their domain, its version, and how they are translated."""
+
+    DOMAIN: str
+    VERSION: int
+    TABLE: dict[Any, Callable[[onnx_graph.Call], onnx_graph.Result]]
+
+
+def convert_program(
+    traced: Traced, name: str = "model.onnx", library: Library | None = None
+) -> dict[str, bytes]:
     """A checked ModelProto as the file `name`, with NAME.data beside it if its constants are too large.
 
+    library: operators of another domain that the program may use.
     Raises ClueError, naming the operator, where there is no ONNX form.
     """
     try:
-        proto = onnx_ops.translate(traced.graph, OPSET)
-    except onnx_graph.UnsupportedError:
+        if library is None:
+            proto = onnx_ops.translate(traced.graph, OPSET)
+        else:
+            domains = {"": OPSET, library.DOMAIN: library.VERSION}
+            proto = onnx_ops.translate(traced.graph, domains, library.TABLE)
+    except onnx_graph.UnsupportedError as error:
+        if library is not None:
+            raise ClueError(f"program {traced.program.name!r} cannot become ONNX: {error}") from error
         proto = _by_pytorch(traced)
     proto = onnx_ir.to_proto(_tidy(onnx_ir.from_proto(proto)))
     _name_values(proto.graph, *tensor_names(traced))
@@ -64,7 +81,10 @@ def convert_program(traced: Traced, name: str = "model.onnx") -> dict[str, bytes
         onnx.checker.check_model(proto, full_check=True)
     else:
         onnx_external.check(proto, f"{name}.data", data)
-    foreign = ({node.domain for node in proto.graph.node} | {i.domain for i in proto.opset_import}) - {""}
+    foreign = ({node.domain for node in proto.graph.node} | {i.domain for i in proto.opset_import}) - {
+        "",
+        library.DOMAIN if library else "",
+    }
     if foreign or proto.functions:
         raise ClueError(
             f"program {traced.program.name!r} came out with operators outside the ONNX standard: "

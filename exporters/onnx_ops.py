@@ -8,7 +8,7 @@ decomposing once more what is lowered already, and leaves casts behind; this tab
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -235,12 +235,18 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
 }
 
 
-def translate(graph: GraphModule, opset: int) -> onnx.ModelProto:
+def translate(
+    graph: GraphModule,
+    opset: int | Mapping[str, int],
+    more: Mapping[Any, Callable[[Call], Result]] | None = None,
+) -> onnx.ModelProto:
     """A ModelProto with inputs i0, i1, ...; its outputs have the names of the values that they are.
+
+    opset: the standard's version, or one for each domain. more: translations besides `TABLE`.
 
     Raises UnsupportedError naming the first operator that the table lacks.
     """
-    builder = Builder()
+    builder, table = Builder(), {**TABLE, **(more or {})}
     placeholders = [n for n in graph.graph.nodes if n.op == "placeholder"]
     names: dict[Node, Result] = {node: f"i{number}" for number, node in enumerate(placeholders)}
     for node in graph.graph.nodes:
@@ -249,9 +255,9 @@ def translate(graph: GraphModule, opset: int) -> onnx.ModelProto:
         elif node.op == "call_function" and node.target is operator.getitem:
             names[node] = names[node.args[0]][node.args[1]]
         elif node.op == "call_function":
-            if node.target not in TABLE:
+            if node.target not in table:
                 raise UnsupportedError(str(node.target))
-            names[node] = TABLE[node.target](Call(builder, node, names))
+            names[node] = table[node.target](Call(builder, node, names))
     (results,) = next(n for n in graph.graph.nodes if n.op == "output").args
     # an output is no initializer: that would be one which a caller may replace
     for node in dict.fromkeys(results):
@@ -261,7 +267,9 @@ def translate(graph: GraphModule, opset: int) -> onnx.ModelProto:
     made = [_info(names[node], node) for node in results]
     constants = list(builder.constants.values())
     graph_proto = helper.make_graph(builder.nodes, "program", given, made, constants)
-    return helper.make_model(graph_proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    versions = {"": opset} if isinstance(opset, int) else opset
+    opsets = [helper.make_opsetid(domain, version) for domain, version in versions.items()]
+    return helper.make_model(graph_proto, opset_imports=opsets, ir_version=9)
 
 
 def _info(name: str, node: Node) -> onnx.ValueInfoProto:
