@@ -7,9 +7,9 @@
 #   FOLDER/libcounter.so     the plugin of this folder
 #   FOLDER/version           the package's version
 #
-# Fetches: the source package (about 35 MB, apt checks it by Debian's signature) and, where the computer has no meson of
-# 1.5 or newer, meson from the Python package index into a virtual environment of FOLDER. Installs nothing; it needs gcc,
-# ninja, pkg-config, dpkg-dev, python3 with venv, and libglib2.0-dev. A step that is done is not done again: run it again
+# Fetches: the source package (about 40 MB, apt checks it by Debian's signature) and meson from the Python package index,
+# into a virtual environment of FOLDER. Installs nothing; it needs gcc, ninja, pkg-config, dpkg-dev, python3 with venv, and
+# libglib2.0-dev. A step that is done is not done again: run it again
 # after an interruption. CLUE_DEBIAN_MIRROR names a Debian mirror where apt's own sources have none; JOBS is the number of
 # compilers at once (default 2).
 set -euo pipefail

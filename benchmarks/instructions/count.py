@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--program", type=Path, help="an ONNX file instead of a model's step")
     parser.add_argument("--engine", default=programs_of.ENGINES["onnx"], help="of --program: MODULE:CLASS")
     parser.add_argument("--path", type=Path, action="append", default=[], help="for the emulated Python")
-    parser.add_argument("--skip", type=int, default=2, help="first steps left out: they allocate (default 2)")
+    parser.add_argument("--skip", type=int, default=3, help="first steps left out: they allocate (default 3)")
     parser.add_argument("--steps", type=int, default=2, help="steps counted in a process (default 2)")
     parser.add_argument("--repeats", type=int, default=2, help="processes (default 2)")
     parser.add_argument("--out", type=Path, help="where the record goes (default: printed)")
