@@ -31,7 +31,8 @@ def _node(c: Call, op: str, inputs: Sequence[str | None], outputs: int = 1, **at
         names.pop()
     made = c.b.add(op, *names, outputs=outputs, domain=DOMAIN, **attributes)
     if outputs > 1:
-        read = {int(user.args[1]) for user in c.node.users if user.target is operator.getitem}  # type: ignore[call-overload]
+        parts: list[Any] = [user.args[1] for user in c.node.users if user.target is operator.getitem]
+        read = {int(part) for part in parts}
         for index in set(range(outputs)) - read:
             if index >= _OPTIONAL.get(op, outputs):
                 c.b.nodes[-1].output[index] = ""

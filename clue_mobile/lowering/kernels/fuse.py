@@ -41,7 +41,8 @@ def _replace_parts(graph_module: GraphModule, old: Node, new: Node, shift: int =
     graph = graph_module.graph
     for part in list(old.users):
         assert part.target is operator.getitem
-        part.args = (new, int(part.args[1]) + shift)  # type: ignore[call-overload]
+        args: Any = part.args
+        part.args = (new, int(args[1]) + shift)
     graph.erase_node(old)
 
 

@@ -35,7 +35,10 @@ def put(graph: Graph, target: Any, args: tuple[Any, ...], **kwargs: Any) -> Node
 
 
 def _is(node: Any, order: Sequence[int]) -> bool:
-    return isinstance(node, Node) and node.target is aten.permute.default and list(node.args[1]) == order
+    if not isinstance(node, Node) or node.target is not aten.permute.default:
+        return False
+    args: Any = node.args
+    return list(args[1]) == order
 
 
 def _source(node: Any) -> Node:
