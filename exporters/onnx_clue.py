@@ -11,6 +11,8 @@ from exporters import onnx, onnx_kernels
 from exporters.base import Converted, Source, Tell
 
 OVERRIDES: dict[Any, Any] = kernels.OVERRIDES
+# those that leave convolutions, norms and ReLU's masks in the form that `kernels.fuse` knows
+PASSES = ("products", "concats")
 FLOAT16 = False
 
 

@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from kernel_case import library
 from torch import Tensor, nn
 
+from clue_mobile.engines.check import check
 from clue_mobile.errors import ClueError
+from clue_mobile.export import ExportRecipe, export
 from clue_mobile.flat import FlatModel
 from clue_mobile.lowering import kernels
 from clue_mobile.methods import clue
@@ -24,12 +26,13 @@ from clue_mobile.programs import Traced, build, trace
 from clue_mobile.spec import ModelSpec
 from exporters import onnx_clue, onnx_kernels
 from exporters.onnx import convert_program
-from pi_runtime.bundle import Golden
+from pi_runtime.bundle import Bundle, Golden
 from pi_runtime.bundle import Port as DevicePort
 from pi_runtime.bundle import Program as DeviceProgram
 from pi_runtime.onnx_engine import OnnxClueEngine
 
 BATCH = 4
+SPEC = ModelSpec("net", tuple("abcde"), (3, 9, 10), (0.5,) * 3, (0.25,) * 3)
 
 
 class Net(nn.Module):
@@ -62,10 +65,10 @@ class Net(nn.Module):
 @cache
 def programs(batch_norm: str) -> tuple[list[Traced], dict[str, Program]]:
     torch.manual_seed(0)
-    spec = ModelSpec("net", tuple("abcde"), (3, 9, 10), (0.5,) * 3, (0.25,) * 3)
+    spec = SPEC
     recipe = build(FlatModel(Net(), spec), "clue", clue.Config(batch_norm=batch_norm), BATCH)  # type: ignore[arg-type]
     chosen = {p.name: p for p in recipe.programs if p.name in ("predict", "saliency", "step")}
-    traced = [trace(p, overrides=onnx_clue.OVERRIDES) for p in chosen.values()]
+    traced = [trace(p, overrides=onnx_clue.OVERRIDES, passes=onnx_clue.PASSES) for p in chosen.values()]
     for each in traced:
         kernels.fuse(each.graph)
     return traced, chosen
@@ -148,6 +151,16 @@ def _declared(program: Program) -> DeviceProgram:
 
     golden = Golden("", 0, {}, {}, {})
     return DeviceProgram(program.name, BATCH, ports(program.inputs), ports(program.outputs), 0, 0, {}, golden)
+
+
+def test_a_bundle_agrees_with_its_golden_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLUE_KERNELS", str(library()))
+    torch.manual_seed(0)
+    recipe = ExportRecipe(target="host", runtimes=("onnx-clue",), batch=BATCH, kept_at_least=0)
+    path = export(Net(), SPEC, tmp_path / "net.clue", recipe)
+    (found,) = check(Bundle.open(path), ["onnx-clue"])
+    assert found.results
+    assert found.ok
 
 
 def test_a_device_without_the_library_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
