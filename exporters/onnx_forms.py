@@ -2,7 +2,7 @@
 
 Its running statistics with momentum 0 are the batch's own mean and population variance, so one operator that
 passes over the activations three times (mean, variance, result) stands for the seven of the general form.
-Measured on x86-64, one thread, 32 x 16 x 32 x 32: 0.31 ms against 0.86.
+Measured on x86-64, one thread, 32 x 16 x 32 x 32: 0.31 ms; the others one by one add up to 0.88.
 """
 
 from __future__ import annotations
