@@ -117,7 +117,8 @@ def test_peers_take_turns_and_each_is_divided_by_eager_of_its_round(place: Path)
     assert slow["ms"] >= 50
     assert slow["rounds"] == 2
     shares = [a / b for a, b in zip(slow["wall_s"], slow["eager_wall_s"], strict=True)]
-    assert slow["ratio"] == pytest.approx(np.median(shares), rel=1e-3)
+    # seconds are kept to a microsecond, and the eager step of this model takes a few hundred of them
+    assert slow["ratio"] == pytest.approx(np.median(shares), rel=1e-2)
     assert slow["ratio_plain"] is None
     assert rows["bare"]["ratio_plain"] > 0
     assert rows["bare"]["losses"] != pytest.approx(rows["eager"]["losses"])
