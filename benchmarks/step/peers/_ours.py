@@ -32,6 +32,8 @@ def export(work: Work, runtime: str, place: Path) -> None:
     from clue_mobile import methods, programs
     from clue_mobile.errors import ClueError
     from clue_mobile.flat import FlatModel
+    from clue_mobile.kernel_costs import table
+    from clue_mobile.lowering import choice
     from exporters.base import Source
 
     method, _ = METHODS[work.loss]
@@ -41,7 +43,9 @@ def export(work: Work, runtime: str, place: Path) -> None:
     program = next(p for p in recipe.programs if p.name == "step")
     try:
         exporter = exporters.get(runtime)
-        traced = programs.trace(program, overrides=exporter.OVERRIDES)
+        choose = table.choosers([runtime], "host", None).get(runtime)
+        overrides = choice.overrides(choose, exporter.OVERRIDES) if choose else exporter.OVERRIDES
+        traced = programs.trace(program, overrides=overrides, passes=exporter.PASSES)
         converted = exporter.convert([traced], Source(model, recipe), lambda name: None)
     except ClueError as error:
         raise UnavailableError(str(error)) from error
