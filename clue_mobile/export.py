@@ -183,8 +183,7 @@ def export(
             chosen = [each for each in plan.programs if exporter.FLOAT16 or not each.float16]
             if runtime in exporters.ADDITIONS:
                 chosen = []  # it makes files of its own, from the model and the recipe
-            choose = forms[runtime]
-            overrides = choice.overrides(choose, exporter.OVERRIDES) if choose else exporter.OVERRIDES
+            overrides = choice.overrides(forms[runtime], exporter.OVERRIDES)
             traced = programs.trace_all(chosen, overrides=overrides, passes=exporter.PASSES)
             converted = exporter.convert(traced, Source(model, plan), functools.partial(step, runtime))
             results[runtime] = manifests.add_runtime(writer, runtime, traced, converted)

@@ -47,9 +47,7 @@ def batch_norm_functional(
     out, mean, invstd = _TRAINING(x, weight, bias, True, momentum, eps)
     # never below zero, which rounding could leave of a channel that is the same everywhere
     var = torch.clamp_min(torch.reciprocal(invstd * invstd) - eps, 0)
-    new_mean = running_mean * (1 - momentum) + mean * momentum
-    new_var = running_var * (1 - momentum) + var * (momentum * n / (n - 1))
-    return out, mean, invstd, new_mean, new_var
+    return out, mean, invstd, *norm.moved(running_mean, running_var, mean, var, momentum, n)
 
 
 def batch_norm_no_training(

@@ -119,7 +119,7 @@ def trace(each: Product, name: str, exporter: Exporter) -> programs.Traced:
         return name if name != OWN and (product, at) == (each.product, each.at) else None
 
     table = choice.overrides(choose, exporter.OVERRIDES)
-    return programs.trace(_program(each), overrides=table)
+    return programs.trace(_program(each), overrides=table, passes=exporter.PASSES)
 
 
 def _content(traced: programs.Traced) -> str:

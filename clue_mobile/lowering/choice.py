@@ -19,12 +19,15 @@ aten = torch.ops.aten
 Choose = Callable[[str, Geometry], str | None]
 
 
-def overrides(choose: Choose, base: Table) -> Table:
-    """`base`, an exporter's OVERRIDES, with the forms that `choose` names in the place of its convolutions.
+def overrides(choose: Choose | None, base: Table) -> Table:
+    """`base`, an exporter's OVERRIDES, with the forms that `choose` names in the place of its convolutions;
+    `base` itself where there is nothing to choose by.
 
     Transposed convolutions, and products for which None is chosen, stay what they were; so do the
     convolutions that a form is made of.
     """
+    if choose is None:
+        return base
     own = base.get(aten.convolution.default)
     own_backward = base.get(aten.convolution_backward.default, conv.convolution_backward)
     inside = False

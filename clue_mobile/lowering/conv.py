@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 
 from clue_mobile.lowering import windows
-from clue_mobile.lowering.forms.unfolding import unfolded, weight_gradient
-
-__all__ = ["TABLE", "convolution_backward", "unfolded"]
+from clue_mobile.lowering.forms.unfolding import weight_gradient
 
 aten = torch.ops.aten
 

@@ -38,6 +38,15 @@ def values_per_channel(x: Tensor) -> int:
     return n
 
 
+def moved(
+    running_mean: Tensor, running_var: Tensor, mean: Tensor, var: Tensor, momentum: float, n: int
+) -> tuple[Tensor, Tensor]:
+    """The running statistics after a batch of `n` values a channel, of its mean and population variance; all
+    [C]."""
+    new_mean = running_mean * (1 - momentum) + mean * momentum
+    return new_mean, running_var * (1 - momentum) + var * (momentum * n / (n - 1))
+
+
 def _other_axes(x: Tensor) -> list[int]:
     return [0, *range(2, x.dim())]
 
@@ -80,9 +89,7 @@ def batch_norm_functional(
     n = values_per_channel(x)
     out, mean, var, invstd = _normalise(x, weight, bias, eps)
     mean, var = mean.reshape(-1), var.reshape(-1)
-    new_mean = running_mean * (1 - momentum) + mean * momentum
-    new_var = running_var * (1 - momentum) + var * (momentum * n / (n - 1))
-    return out, mean, invstd.reshape(-1), new_mean, new_var
+    return out, mean, invstd.reshape(-1), *moved(running_mean, running_var, mean, var, momentum, n)
 
 
 def batch_norm_no_training(

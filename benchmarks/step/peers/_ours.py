@@ -43,8 +43,8 @@ def export(work: Work, runtime: str, place: Path) -> None:
     program = next(p for p in recipe.programs if p.name == "step")
     try:
         exporter = exporters.get(runtime)
-        choose = table.choosers([runtime], "host", None).get(runtime)
-        overrides = choice.overrides(choose, exporter.OVERRIDES) if choose else exporter.OVERRIDES
+        chosen = table.choosers([runtime], "host", None)[runtime]
+        overrides = choice.overrides(chosen, exporter.OVERRIDES)
         traced = programs.trace(program, overrides=overrides, passes=exporter.PASSES)
         converted = exporter.convert([traced], Source(model, recipe), lambda name: None)
     except ClueError as error:
@@ -99,6 +99,16 @@ def setup(work: Work, engine: Callable[[int], Any], place: Path) -> Callable[[],
         return float(sum(target[name] for name in metrics))
 
     return step
+
+
+def row(
+    name: str, runtime: str, engine: Callable[[int], Any]
+) -> tuple[Callable[[Work], None], Callable[[Work], Callable[[], float]]]:
+    """`export` and `setup` of the row in NAME.py."""
+    return (
+        lambda work: export(work, runtime, work.place(name)),
+        lambda work: setup(work, engine, work.place(name)),
+    )
 
 
 def engine_of(module: str, name: str) -> Callable[[int], Any]:

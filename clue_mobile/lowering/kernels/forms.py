@@ -14,6 +14,7 @@ from torch import Tensor
 
 from clue_mobile.lowering import activation, conv, norm
 from clue_mobile.lowering.kernels.operators import first
+from clue_mobile.lowering.windows import per_axis
 
 aten, clue = torch.ops.aten, torch.ops.clue
 
@@ -33,10 +34,6 @@ def _has(x: Tensor, weight: Tensor | None = None) -> bool:
     return taken
 
 
-def _pair(values: Sequence[int]) -> list[int]:
-    return [*values] * 2 if len(values) == 1 else [*values]
-
-
 def convolution(
     x: Tensor,
     weight: Tensor,
@@ -51,7 +48,7 @@ def convolution(
     """aten.convolution of images."""
     if transposed or not _has(x, weight):
         return NotImplemented
-    window = _pair(stride), _pair(padding), _pair(dilation), groups
+    window = (*(per_axis(each, 2) for each in (stride, padding, dilation)), groups)
     return first(clue.conv(_last(x), weight, bias, *window))
 
 
@@ -74,7 +71,7 @@ def convolution_backward(
             grad, x, weight, bias_sizes, stride, padding, dilation, transposed, output_padding, groups,
             output_mask,
         )  # fmt: skip
-    window = _pair(stride), _pair(padding), _pair(dilation), groups
+    window = (*(per_axis(each, 2) for each in (stride, padding, dilation)), groups)
     g, grad_x, grad_w = _last(grad), None, None
     if output_mask[0] and output_mask[1]:
         grad_x, grad_w = clue.conv_grad(g, _last(x), weight, *window)
@@ -97,13 +94,11 @@ def batch_norm_functional(
     eps: float,
 ) -> Any:
     """As `norm.batch_norm_functional`."""
-    n = x.numel() // x.shape[1]
-    if not _has(x) or n < 2:
+    if not _has(x):
         return norm.batch_norm_functional(x, weight, bias, running_mean, running_var, training, momentum, eps)
+    n = norm.values_per_channel(x)
     out, mean, var, invstd = _normalise(x, weight, bias, eps)
-    new_mean = running_mean * (1 - momentum) + mean * momentum
-    new_var = running_var * (1 - momentum) + var * (momentum * n / (n - 1))
-    return out, mean, invstd, new_mean, new_var
+    return out, mean, invstd, *norm.moved(running_mean, running_var, mean, var, momentum, n)
 
 
 def batch_norm_without_running(
