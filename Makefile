@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-full test-aarch64 lint clean
+.PHONY: demo test test-full test-aarch64 bench-step lint clean
 
 demo: $(READY)
 	$(BIN)/clue-mobile demo --out demo_out
@@ -19,6 +19,11 @@ test-full: $(READY)
 test-aarch64: $(READY)
 	PIP="$(BIN)/python -m pip" tests/aarch64/fetch.sh
 	$(BIN)/python -m pytest tests/aarch64 -s
+
+# the training step on every peer; environments and files of the peers go to CLUE_STEP_CACHE
+bench-step: $(READY)
+	$(BIN)/python benchmarks/step/environments.py
+	$(BIN)/python benchmarks/step/step.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

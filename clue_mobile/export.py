@@ -43,6 +43,10 @@ class ExportRecipe:
     devices warn when fewer of a class are stored; None: what `methods.amounts` knows of the method, 0: never.
     memory_budget: the most bytes that the planned peak of a program may have; what must be is then recomputed
     in the backward pass. micro_batch: samples that a step's gradient is worked out for at a time.
+    kernel_costs: a cost table of `tune-kernels` that chooses the convolutions' forms; None: the toolkit's own
+    for the target's processor.
+    cut_points: so many variants of the step, which a device runs where the mask is empty below them (`cuts`).
+    float16: programs of a request, step or teacher, that compute in float16 (`mixed`).
     """
 
     target: str = "pi5"
@@ -61,6 +65,9 @@ class ExportRecipe:
     least_images: int | None = None
     memory_budget: int | None = None
     micro_batch: int | None = None
+    kernel_costs: Path | None = None
+    cut_points: int = 0
+    float16: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 2 <= self.batch <= 4096:
@@ -115,6 +122,8 @@ def export(
     from clue_mobile.bundle import manifest as manifests
     from clue_mobile.bundle.writer import BundleWriter
     from clue_mobile.flat import FlatModel
+    from clue_mobile.kernel_costs import table
+    from clue_mobile.lowering import choice
     from clue_mobile.methods import amounts
     from exporters import targets
     from exporters.base import Source
@@ -126,12 +135,27 @@ def export(
         )
     target = targets.get(recipe.target)
     runtimes = {name: exporters.get(name) for name in targets.runtimes(target, recipe.runtimes or ())}
+    forms = table.choosers(list(runtimes), recipe.target, recipe.kernel_costs)
     config = methods.configure(recipe.method, recipe.hyperparameters)
     model = FlatModel(module, spec)
     float16 = recipe.float16_predict
     plan = programs.build(
-        model, recipe.method, config, recipe.batch, float16=float16, train=train, micro=recipe.micro_batch
+        model,
+        recipe.method,
+        config,
+        recipe.batch,
+        float16=float16,
+        train=train,
+        micro=recipe.micro_batch,
+        cut_points=recipe.cut_points,
+        halved=recipe.float16,
     )
+    single = [name for name, exporter in runtimes.items() if not exporter.FLOAT16]
+    if recipe.float16 and single:
+        raise ClueError(
+            f"--float16 {recipe.float16[0]}: {', '.join(single)} would be left without this program: name "
+            "runtimes that compute in float16, such as --runtime onnx"
+        )
     if float16 and not any(exporter.FLOAT16 for exporter in runtimes.values()):
         raise ClueError(f"--float16-predict: none of the runtimes {', '.join(runtimes)} computes in float16")
     tell = progress or (lambda stage, done, total: None)
@@ -169,7 +193,11 @@ def export(
             if runtime in exporters.ADDITIONS:
                 chosen = []  # it makes files of its own, from the model and the recipe
             traced = programs.trace_all(
-                chosen, overrides=exporter.OVERRIDES, rules=exporter.MEMORY, budget=recipe.memory_budget
+                chosen,
+                overrides=choice.overrides(forms[runtime], exporter.OVERRIDES),
+                passes=exporter.PASSES,
+                rules=exporter.MEMORY,
+                budget=recipe.memory_budget,
             )
             converted = exporter.convert(traced, Source(model, plan), functools.partial(step, runtime))
             results[runtime] = manifests.add_runtime(writer, runtime, traced, converted)

@@ -77,6 +77,8 @@ class FlatModel:
                     )
                 layer.num_batches_tracked = None  # only a count, and an integer; saved files keep the old one
         self._norms = [m for m in self._module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self._stop = 0  # see stopped_at
+        self._scale = 0.0  # see in_float16
         self.entries = self._table()
         self._places = _places(self._module)
 
@@ -140,10 +142,31 @@ class FlatModel:
 
     def leaves(self, state: State) -> dict[str, Tensor]:
         """The trainable tensors as autograd leaves."""
+        before = {e.name for e in self.entries if e.value == "params" and e.offset < self._stop}
         return {
-            name: t.detach().clone().requires_grad_()
+            name: t.detach().clone().requires_grad_(name not in before)
             for name, t in self.named("params", state["params"]).items()
         }
+
+    @contextlib.contextmanager
+    def stopped_at(self, offset: int) -> Iterator[None]:
+        """Inside, gradients of the tensors that lie in front of `offset` in `params` are not computed but
+        taken for zero, and a backward pass ends where only these are left."""
+        self._stop, outer = offset, self._stop
+        try:
+            yield
+        finally:
+            self._stop = outer
+
+    @contextlib.contextmanager
+    def in_float16(self, loss_scale: float) -> Iterator[None]:
+        """Inside, the module computes in float16 between vectors and logits of their own type, and gradients
+        are those of `loss_scale` times the loss, divided by it again."""
+        self._scale, outer = loss_scale, self._scale
+        try:
+            yield
+        finally:
+            self._scale = outer
 
     def forward(
         self, leaves: Mapping[str, Tensor], state: State, x: Tensor, batch_norm: BatchNorm = "frozen"
@@ -179,7 +202,12 @@ class FlatModel:
         with _unchanged(self._module):
             tensors |= buffers
             placed = {place: tensors[name] for place, name in self._places.items() if name in tensors}
-            logits = functional_call(self._module, placed, ((x - mean) / std,), tie_weights=False)
+            pixels = (x - mean) / std
+            if self._scale:
+                placed, pixels = {place: t.half() for place, t in placed.items()}, pixels.half()
+            logits = functional_call(self._module, placed, (pixels,), tie_weights=False)
+        if self._scale and isinstance(logits, Tensor):
+            logits = logits.to(x.dtype)
         if not isinstance(logits, Tensor):
             raise ClueError(
                 f"the model returns {_described(logits)}{_place(self._module)}, not logits of shape "
@@ -213,12 +241,17 @@ class FlatModel:
     def gradient(self, loss: Tensor, leaves: Mapping[str, Tensor], keep_graph: bool = False) -> Tensor:
         """dL/dparams as one flat vector [P]; zero where a parameter takes no part. keep_graph: for another
         gradient of the same forward pass."""
-        grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, retain_graph=keep_graph)
+        wanted = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
+        if self._scale:
+            loss = loss * self._scale
+        grads = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True, retain_graph=keep_graph)
+        found = dict(zip(wanted, grads, strict=True))
         flat = [
-            (torch.zeros_like(leaf) if grad is None else grad).reshape(-1)
-            for leaf, grad in zip(leaves.values(), grads, strict=True)
+            (torch.zeros_like(leaf) if found.get(name) is None else found[name]).reshape(-1)
+            for name, leaf in leaves.items()
         ]
-        return torch.cat(flat)
+        whole = torch.cat(flat)
+        return whole / self._scale if self._scale else whole
 
     # what every method declares alike
 

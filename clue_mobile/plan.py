@@ -165,7 +165,8 @@ def reset(*values: str) -> Node:
 
 
 def run(program: str, **bind: str) -> Node:
-    """Run a program once; `bind` joins a port to another name than its own."""
+    """Run a program once; `bind` joins a port to another name than its own. A node may get variants to run
+    "instead" later (`cuts`)."""
     return {"run": program, "bind": bind} if bind else {"run": program}
 
 
@@ -174,3 +175,9 @@ def stop(program: str, every: str | int, samples: int, accuracy_at_most: str | f
     return {
         "stop": {"program": program, "every": every, "samples": samples, "accuracy_at_most": accuracy_at_most}
     }
+
+
+def version(nodes: Sequence[Node]) -> int:
+    """The least manifest version that has what these nodes need: 2 for variants to run instead, else 1."""
+    needs = any("instead" in node or version(node.get("body", ())) == 2 for node in nodes)
+    return 2 if needs else 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from clue_mobile import methods
+from clue_mobile import cuts, methods, mixed
 from clue_mobile.flat import FlatModel
-from clue_mobile.lowering import Table, lower
+from clue_mobile.lowering import DEFAULT, Table, lower
 from clue_mobile.memory import liveness
 from clue_mobile.memory.budget import fit
 from clue_mobile.memory.flops import count_flops
@@ -73,10 +73,13 @@ def build(
     float16: bool = False,
     train: methods.Samples | None = None,
     micro: int | None = None,
+    cut_points: int = 0,
+    halved: Sequence[str] = (),
 ) -> Recipe:
     """The method's recipe with the serving programs added, `float16`: also `predict_float16`; train: the
-    training set, for a method whose bundle ships what it found there. micro: every program is for batches of
-    this size, and a step takes the mean gradient of `batch` samples.
+    training set, for a method whose bundle ships what it found there; micro: every program is for batches of
+    this size, and a step takes the mean gradient of `batch` samples; cut_points: so many variants of the step
+    (`cuts`); halved: programs that compute in float16 (`mixed`).
 
     Raises ClueError as the method does, and as `memory.micro.check`.
     """
@@ -84,6 +87,8 @@ def build(
     if micro is not None and micro != batch:
         recipe = accumulated(recipe, model, method, batch, micro)
         batch = micro
+    recipe = cuts.add(recipe, model, cut_points)
+    recipe = mixed.apply(recipe, model, halved)
     serving = [*predict_programs(model, batch), *([float16_predict(model, batch)] if float16 else [])]
     return replace(recipe, programs=[*serving, *recipe.programs])
 
@@ -97,14 +102,16 @@ def trace(
     program: Program,
     *,
     overrides: Table | None = None,
+    passes: Collection[str] = DEFAULT,
     dtype: torch.dtype = torch.float32,
     rules: Rules = GRAPH,
     budget: int | None = None,
 ) -> Traced:
-    """Lower one program. rules: of the runtime that it is for. budget: the most bytes that its planned peak
-    may have; what must be is then recomputed. Raises ClueError where the model has no forward form, or the
-    budget is below what can be reached."""
-    graph = lower(program.fn, example_inputs(program, dtype), overrides=overrides, name=program.name)
+    """Lower one program; overrides, passes: see `lower`. rules: of the runtime that it is for. budget: the
+    most bytes that its planned peak may have; what must be is then recomputed. Raises ClueError where the
+    model has no forward form, or the budget is below what can be reached."""
+    inputs = example_inputs(program, dtype)
+    graph = lower(program.fn, inputs, overrides=overrides, passes=passes, name=program.name)
     flops = count_flops(graph)
     if budget is None:
         return Traced(program, graph, flops, liveness.plan(graph, rules).peak_bytes)
@@ -116,6 +123,7 @@ def trace_all(
     programs: Sequence[Program],
     *,
     overrides: Table | None = None,
+    passes: Collection[str] = DEFAULT,
     progress: Callable[[str], None] | None = None,
     rules: Rules = GRAPH,
     budget: int | None = None,
@@ -125,5 +133,5 @@ def trace_all(
     for program in programs:
         if progress:
             progress(program.name)
-        traced.append(trace(program, overrides=overrides, rules=rules, budget=budget))
+        traced.append(trace(program, overrides=overrides, passes=passes, rules=rules, budget=budget))
     return traced

@@ -11,6 +11,7 @@ from exporters.base import Exporter
 
 EXPORTERS = {
     "onnx": "exporters.onnx",
+    "onnx-clue": "exporters.onnx_clue",
     "executorch": "exporters.executorch",
     "executorch-joint": "exporters.executorch_joint",
     "litert": "exporters.litert",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -43,11 +43,13 @@ class Converted:
 class Exporter(Protocol):
     """The interface of the modules in this folder.
 
-    OVERRIDES: entries of the lowering's table in the form that suits the runtime. FLOAT16: whether it takes
-    programs that compute in float16. MEMORY: how the runtime treats memory.
+    OVERRIDES: entries of the lowering's table in the form that suits the runtime. PASSES: names of the graph
+    passes that do. FLOAT16: whether it takes programs that compute in float16. MEMORY: how the runtime treats
+    memory.
     """
 
     OVERRIDES: Table
+    PASSES: Collection[str]
     FLOAT16: bool
     MEMORY: Rules
 

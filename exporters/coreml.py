@@ -10,7 +10,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from clue_mobile.errors import ClueError
-from clue_mobile.lowering import lower
+from clue_mobile.lowering import DEFAULT, lower
 from clue_mobile.memory.rules import Rules
 from clue_mobile.plan import Program
 from clue_mobile.programs import Traced, example_inputs
@@ -22,6 +22,7 @@ coremltools = coreml_load.coremltools()
 
 OVERRIDES: dict[Any, Any] = coreml_forms.TABLE
 MEMORY = Rules(recomputes=False)
+PASSES = DEFAULT
 FLOAT16 = False  # its packages bring float16 forms of predict themselves
 TOGETHER = "programs_ios18.mlpackage"
 _SERVING = ("predict", "predict_1")  # the programs that float16 is offered for

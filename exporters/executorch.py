@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 from clue_mobile.errors import ClueError
+from clue_mobile.lowering import DEFAULT
 from clue_mobile.memory.rules import GRAPH
 from clue_mobile.programs import Traced
 from exporters.base import Converted, Source, Tell
@@ -33,6 +34,7 @@ from exporters.executorch_forms import OVERRIDES
 __all__ = ["OVERRIDES", "convert", "versions"]
 FILE = "programs.pte"
 MEMORY = GRAPH
+PASSES = DEFAULT
 FLOAT16 = False
 MOST_PORTABLE = 0.05  # share of a program's FLOPs on portable kernels above which the user is warned
 

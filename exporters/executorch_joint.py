@@ -22,9 +22,11 @@ from torch.fx import GraphModule, Node
 
 from clue_mobile.errors import ClueError
 from clue_mobile.flat import FlatModel
+from clue_mobile.lowering import DEFAULT
 from clue_mobile.memory.rules import GRAPH
 from clue_mobile.plan import Loss, Port
-from clue_mobile.programs import Traced, count_flops
+from clue_mobile.memory.flops import count_flops
+from clue_mobile.programs import Traced
 from exporters.base import Converted, Source, Tell
 
 try:
@@ -36,6 +38,7 @@ except ImportError as error:
 
 OVERRIDES: dict[Any, Any] = {}
 MEMORY = GRAPH
+PASSES = DEFAULT
 FLOAT16 = False
 NAME = "executorch-joint"
 METHOD = "forward"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clue_mobile.errors import ClueError
+from clue_mobile.lowering import DEFAULT
 from clue_mobile.memory.rules import GRAPH
 from clue_mobile.programs import Traced
 from exporters.base import Converted, Source, Tell, tensor_names
@@ -22,6 +23,7 @@ except ImportError as error:
 
 OVERRIDES: dict[Any, Any] = litert_forms.OVERRIDES
 MEMORY = GRAPH
+PASSES = DEFAULT
 FLOAT16 = False
 FILE = "programs.tflite"
 

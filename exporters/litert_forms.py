@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from clue_mobile.lowering import conv, windows
+from clue_mobile.lowering.forms import unfolding
 
 aten = torch.ops.aten
 # A product over more rows than this is split and its parts are added up: as fast, and a tenth of the error
@@ -31,10 +32,10 @@ def _dense_gradient(
 ) -> Tensor:
     """dL/dW [O, C, kh, kw]: [rows, taps * C] transposed times [rows, copies * O], rows being all pixels.
 
-    Copies on axis 1: `conv.unfolded` says of what.
+    Copies on axis 1: `unfolding.unfolded` says of what.
     """
     outputs, channels, *kernel = weight_shape
-    taps, grad, moved = conv.unfolded(grad, x, (outputs, channels), kernel, stride, padding, dilation)
+    taps, grad, moved = unfolding.unfolded(grad, x, (outputs, channels), kernel, stride, padding, dilation)
     columns = torch.cat(taps, 1) if len(taps) > 1 else taps[0]
     blocks = _blocks(x.shape[0], grad.shape[2] * grad.shape[3])
     left, right = (t.permute(0, 2, 3, 1).reshape(blocks, -1, t.shape[1]) for t in (columns, grad))

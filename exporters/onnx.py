@@ -6,10 +6,11 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from clue_mobile.errors import ClueError
+from clue_mobile.lowering import DEFAULT
 from clue_mobile.memory.barrier import after
 from clue_mobile.programs import Traced
 from exporters.base import Converted, Source, Tell, tensor_names
@@ -20,13 +21,14 @@ try:
     import onnxscript
     from onnx_ir.passes import common
 
-    from exporters import onnx_external, onnx_graph, onnx_memory, onnx_ops
+    from exporters import onnx_external, onnx_forms, onnx_graph, onnx_memory, onnx_ops
 except ImportError as error:
     raise ClueError(
         "the ONNX exporter needs the packages onnx and onnxscript: pip install 'clue-mobile[export]'"
     ) from error
 
-OVERRIDES: dict[Any, Any] = {}
+OVERRIDES: dict[Any, Any] = onnx_forms.OVERRIDES
+PASSES: tuple[str, ...] = (*DEFAULT, "masks")
 FLOAT16 = True
 MEMORY = onnx_memory.RULES
 OPSET = 20
@@ -47,14 +49,31 @@ def convert(programs: Sequence[Traced], source: Source, tell: Tell) -> Converted
     return Converted(files, {t.program.name: f"{t.program.name}.onnx" for t in programs})
 
 
-def convert_program(traced: Traced, name: str = "model.onnx") -> dict[str, bytes]:
+class Library(Protocol):
+    """Operators besides the standard's: their domain, its version, and how they are translated."""
+
+    DOMAIN: str
+    VERSION: int
+    TABLE: dict[Any, Callable[[onnx_graph.Call], onnx_graph.Result]]
+
+
+def convert_program(
+    traced: Traced, name: str = "model.onnx", library: Library | None = None
+) -> dict[str, bytes]:
     """A checked ModelProto as the file `name`, with NAME.data beside it if its constants are too large.
 
+    library: operators of another domain that the program may use.
     Raises ClueError, naming the operator, where there is no ONNX form.
     """
     try:
-        proto = onnx_ops.translate(traced.graph, OPSET)
+        if library is None:
+            proto = onnx_ops.translate(traced.graph, OPSET)
+        else:
+            domains = {"": OPSET, library.DOMAIN: library.VERSION}
+            proto = onnx_ops.translate(traced.graph, domains, library.TABLE)
     except onnx_graph.UnsupportedError as error:
+        if library is not None:
+            raise ClueError(f"program {traced.program.name!r} cannot become ONNX: {error}") from error
         if any(node.target is after for node in traced.graph.graph.nodes):
             raise ClueError(
                 f"program {traced.program.name!r} has the operator {error}, which only PyTorch's exporter "
@@ -69,7 +88,10 @@ def convert_program(traced: Traced, name: str = "model.onnx") -> dict[str, bytes
         onnx.checker.check_model(proto, full_check=True)
     else:
         onnx_external.check(proto, f"{name}.data", data)
-    foreign = ({node.domain for node in proto.graph.node} | {i.domain for i in proto.opset_import}) - {""}
+    foreign = ({node.domain for node in proto.graph.node} | {i.domain for i in proto.opset_import}) - {
+        "",
+        library.DOMAIN if library else "",
+    }
     if foreign or proto.functions:
         raise ClueError(
             f"program {traced.program.name!r} came out with operators outside the ONNX standard: "

@@ -8,7 +8,7 @@ decomposing once more what is lowered already, and leaves casts behind; this tab
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from onnx import helper
 from torch.fx import GraphModule, Node
 
 from clue_mobile.memory.barrier import after
-from exporters import onnx_after, onnx_windows
+from exporters import onnx_after, onnx_norms, onnx_windows
 from exporters.onnx_graph import Builder, Call, Result, UnsupportedError, onnx_type
 
 aten = torch.ops.aten
@@ -113,20 +113,6 @@ def _addmm(c: Call) -> Result:
     return c.b.add("Gemm", c[1], c[2], c[0], beta=float(c[3]), alpha=float(c[4]))
 
 
-def _layer_norm(c: Call) -> Result:
-    width = len(c[1])
-    weight = c[2] or c.b.constant(torch.ones(c[1], dtype=c.out[0].dtype).numpy())
-    return c.b.add(
-        "LayerNormalization",
-        c[0],
-        weight,
-        *([c[3]] if c[3] else []),
-        outputs=3,
-        axis=-width,
-        epsilon=float(c[4]),
-    )
-
-
 def _clamp(low: int | None, high: int | None) -> Callable[[Call], Result]:
     def translate(c: Call) -> Result:
         value = c.operand(0, c.out.dtype)
@@ -170,6 +156,7 @@ def _unbind(c: Call) -> Result:
 
 TABLE: dict[Any, Callable[[Call], Result]] = {
     **onnx_windows.TABLE,
+    **onnx_norms.TABLE,
     **dict.fromkeys(
         (
             aten.reshape.default,
@@ -238,7 +225,6 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
     aten.argmax.default: _argmax,
     aten._softmax.default: lambda c: c.b.add("Softmax", c[0], axis=c[1]),
     aten._log_softmax.default: lambda c: c.b.add("LogSoftmax", c[0], axis=c[1]),
-    aten.native_layer_norm.default: _layer_norm,
     aten.scalar_tensor.default: _fill(0),
     aten.full.default: _fill(1),
     aten.full_like.default: _fill(1),
@@ -250,12 +236,18 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
 }
 
 
-def translate(graph: GraphModule, opset: int) -> onnx.ModelProto:
+def translate(
+    graph: GraphModule,
+    opset: int | Mapping[str, int],
+    more: Mapping[Any, Callable[[Call], Result]] | None = None,
+) -> onnx.ModelProto:
     """A ModelProto with inputs i0, i1, ...; its outputs have the names of the values that they are.
+
+    opset: the standard's version, or one for each domain. more: translations besides `TABLE`.
 
     Raises UnsupportedError naming the first operator that the table lacks.
     """
-    builder = Builder()
+    builder, table = Builder(), {**TABLE, **(more or {})}
     placeholders = [n for n in graph.graph.nodes if n.op == "placeholder"]
     names: dict[Node, Result] = {node: f"i{number}" for number, node in enumerate(placeholders)}
     for node in graph.graph.nodes:
@@ -265,10 +257,12 @@ def translate(graph: GraphModule, opset: int) -> onnx.ModelProto:
             names[node] = names[node.args[0]][node.args[1]]
         elif node.op == "call_function" and node.target is after:
             names[node] = onnx_after.after(builder, node, names)
+        elif node.op == "call_function" and onnx_after.joined(node):
+            names[node] = names[node.args[0]]
         elif node.op == "call_function":
-            if node.target not in TABLE:
+            if node.target not in table:
                 raise UnsupportedError(str(node.target))
-            names[node] = TABLE[node.target](Call(builder, node, names))
+            names[node] = table[node.target](Call(builder, node, names))
     (results,) = next(n for n in graph.graph.nodes if n.op == "output").args
     # an output is no initializer: that would be one which a caller may replace
     for node in dict.fromkeys(results):
@@ -280,7 +274,9 @@ def translate(graph: GraphModule, opset: int) -> onnx.ModelProto:
     graph_proto = helper.make_graph(
         builder.nodes, "program", given, made, constants, value_info=builder.known
     )
-    return helper.make_model(graph_proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    versions = {"": opset} if isinstance(opset, int) else opset
+    opsets = [helper.make_opsetid(domain, version) for domain, version in versions.items()]
+    return helper.make_model(graph_proto, opset_imports=opsets, ir_version=9)
 
 
 def _info(name: str, node: Node) -> onnx.ValueInfoProto:

@@ -14,6 +14,7 @@ from pi_runtime.errors import ClueError, unknown
 ENGINES = {
     "onnx": ("pi_runtime.onnx_engine", "OnnxEngine", "onnxruntime", "onnxruntime"),
     "litert": ("pi_runtime.litert_engine", "LitertEngine", "ai_edge_litert", "ai-edge-litert"),
+    "onnx-clue": ("pi_runtime.onnx_engine", "OnnxClueEngine", "onnxruntime", "onnxruntime"),
 }
 
 

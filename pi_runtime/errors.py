@@ -10,6 +10,10 @@ class ClueError(ValueError):
     """A problem that the user can act on. Command lines print it in one line and exit with code 2."""
 
 
+class MissingLibraryError(ClueError):
+    """A native library that an engine needs is not there."""
+
+
 def unknown(kind: str, given: str, choices: Iterable[str]) -> ClueError:
     """Build the error for a name that is none of `choices`; lists them, the closest first.
 

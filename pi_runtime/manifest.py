@@ -14,7 +14,7 @@ from pi_runtime import strict_json, trust
 from pi_runtime.errors import ClueError
 from pi_runtime.files import read_small
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 where a plan has no variants to run instead
 MAX_BYTES = 16 << 20
 _TEXTS = ("license", "notices")  # shown, but never used as names: these may have lines
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import numpy as np
 
 from pi_runtime.bundle import Program
 from pi_runtime.engine import Arrays, check_arrays, check_ports, check_threads, first_line, usable_cpus
-from pi_runtime.errors import ClueError
+from pi_runtime.errors import ClueError, MissingLibraryError
 
 # Values that are swapped have two arrays each, so a plan comes back to few combinations; the limit only keeps
 # a session that is given new arrays each time from holding on to all of them.
 _MOST_BINDINGS = 64
+_LIBRARY = "libclue_kernels.so"
 
 
 @functools.cache
@@ -72,6 +74,7 @@ class OnnxEngine:
         # Nor does a dead value's memory wait for the next of its size: it goes back to the arena. Held for
         # each other, they make up 11 MiB of a ResNet-20 step's 69; no slower here.
         options.enable_mem_reuse = False
+        self._extend(options)
         try:
             session = self._onnxruntime.InferenceSession(
                 str(path), sess_options=options, providers=["CPUExecutionProvider"]
@@ -86,6 +89,40 @@ class OnnxEngine:
             expected = {port.name: (port.shape, "tensor(float)") for port in ports}
             check_ports(path, kind, described, expected)
         return OnnxSession(session, program)
+
+    def _extend(self, options: Any) -> None:
+        """Add to a session's options what the programs of this engine need besides stock operators."""
+
+
+class OnnxClueEngine(OnnxEngine):
+    """`OnnxEngine` for programs that call the operators of the library that `kernels` finds."""
+
+    name = "onnx-clue"
+
+    def __init__(self, threads: int | None = None) -> None:
+        super().__init__(threads)
+        self._library = kernels()
+
+    def _extend(self, options: Any) -> None:
+        try:
+            options.register_custom_ops_library(str(self._library))
+        except Exception as error:  # see OnnxEngine.load
+            raise ClueError(f"onnxruntime cannot use {self._library}: {first_line(error)}") from error
+
+
+def kernels() -> Path:
+    """The kernel library: what CLUE_KERNELS names, else the file beside this one.
+
+    Raises MissingLibraryError where it is not there.
+    """
+    named = os.environ.get("CLUE_KERNELS")
+    path = Path(named) if named else Path(__file__).with_name(_LIBRARY)
+    if not path.is_file():
+        raise MissingLibraryError(
+            f"onnx-clue programs need the kernel library, and {path} is no file: build it as "
+            "kernels/README.md says and set CLUE_KERNELS to its path, or export with --runtime onnx"
+        )
+    return path
 
 
 class OnnxSession:

@@ -50,11 +50,21 @@ class ResetNode:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A program with the same ports, which runs instead where the first `zeros[VALUE]` elements of each VALUE
+    are all zero."""
+
+    program: str
+    zeros: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class RunNode:
-    """`bind` replaces what the ports named in it are joined to."""
+    """`bind` replaces what the ports named in it are joined to; the first of `instead` that may run does."""
 
     program: str
     bind: Mapping[str, str]
+    instead: tuple[Variant, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,8 @@ def _parse(node: Mapping[str, Any]) -> Node:
     if "reset" in node:
         return ResetNode(tuple(node["reset"]))
     if "run" in node:
-        return RunNode(node["run"], dict(node.get("bind", {})))
+        variants = (Variant(each["run"], dict(each["zeros"])) for each in node.get("instead", ()))
+        return RunNode(node["run"], dict(node.get("bind", {})), tuple(variants))
     if "stop" in node:
         return StopNode(**node["stop"])
     if node["loop"] == "batches":

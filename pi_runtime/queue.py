@@ -78,7 +78,9 @@ def serve(
             _wait(poll_s, stop)
             continue
         try:
-            told.result(runtime.run(request_id, progress=told.progress, stop=stop))
+            with runtime.store.exclusive():
+                if next_request(runtime, refused) == request_id:  # else another process was faster
+                    told.result(runtime.run(request_id, progress=told.progress, stop=stop))
         except BusyError:
             _wait(poll_s, stop)
         except ClueError as error:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pi_runtime.plan import Batches, Loop, Node, Number, Phase, ResetNode, RunNode, StopNode
+from pi_runtime.plan import Batches, Loop, Node, Number, Phase, ResetNode, RunNode, StopNode, leaves
 
 if TYPE_CHECKING:
     from pi_runtime.bundle import Bundle, Port, Program, Random, Shape, Value
@@ -34,6 +34,10 @@ def check_references(bundle: Bundle, raw: Mapping[str, Any]) -> None:
         bundle.fail("program predict_1 must have batch 1")
     for node in bundle.plan:
         _check_node(bundle, node, _Around())
+    if raw["schema_version"] < 2 and any(
+        isinstance(node, RunNode) and node.instead for _, node in leaves(bundle.plan)
+    ):
+        bundle.fail("the plan has programs to run instead, which a manifest of version 1 cannot have")
 
 
 def _check_entries(bundle: Bundle, raw: Mapping[str, Any]) -> None:
@@ -220,6 +224,20 @@ def _check_run(bundle: Bundle, node: RunNode, around: _Around) -> None:
         if name not in ports:
             bundle.fail(f"the plan binds {name!r}, which is no port of program {program.name}")
         _check_port(bundle, program, ports[name], binds)
+    for variant in node.instead:
+        other = bundle.programs.get(variant.program)
+        if other is None:
+            bundle.fail(f"the plan runs {variant.program!r}, which is no program")
+        if (other.batch, other.inputs, other.outputs) != (program.batch, program.inputs, program.outputs):
+            bundle.fail(f"program {other.name} has other ports than {program.name}, which it stands in for")
+        if program.files.keys() - other.files.keys():
+            bundle.fail(f"program {other.name} lacks a runtime that {program.name} has")
+        for name, count in variant.zeros.items():
+            value = bundle.values.get(name)
+            if value is None or value.role == "cache" or count > math.prod(value.shape):
+                bundle.fail(
+                    f"program {other.name} asks for {count:,} zeros of {name!r}, which has not so many"
+                )
     written = [
         node.bind.get(port.name, port.binds)
         for port in program.outputs

@@ -99,7 +99,7 @@ class Runner:
         meter: Meter,
         begun: Begun | None = None,
     ) -> None:
-        self.bundle, self.job, self.meter = bundle, job, meter
+        self.bundle, self.engine, self.job, self.meter = bundle, engine, job, meter
         self.cursor = 0
         self.evidence = Evidence()
         # The running mean of each metric: (epoch, sum, count).
@@ -115,8 +115,23 @@ class Runner:
         for phase, name in programs(bundle.plan):
             if name not in self._sessions:
                 start = time.perf_counter()
-                self._sessions[name] = load(bundle, engine, name)
+                self._session(name)
                 meter.loaded(time.perf_counter() - start, phase)
+
+    def _session(self, name: str) -> Session:
+        """The program's session, loaded when it is first asked for: of the variants of a step most never
+        are."""
+        if name not in self._sessions:
+            self._sessions[name] = load(self.bundle, self.engine, name)
+        return self._sessions[name]
+
+    def chosen(self, node: plans.RunNode) -> str:
+        """The program that a run node stands for now: the first variant that the values allow, else its
+        own."""
+        for variant in node.instead:
+            if all(self.values.begins_with_zeros(*asked) for asked in variant.zeros.items()):
+                return variant.program
+        return node.program
 
     def _go_on(self, begun: Begun) -> None:
         """Take over what an earlier part left. Raises KeyError, TypeError or ValueError if it is not that."""
@@ -226,10 +241,10 @@ class Runner:
     def run_once(self, operation: plans.Run) -> dict[str, float]:
         """Make the inputs of one run, run it, take over its outputs; returns the metrics."""
         node, place = operation.node, operation.place
-        program = self.bundle.programs[node.program]
+        program = self.bundle.programs[self.chosen(node)]
         inputs = {port.name: self._input(port, node, place) for port in program.inputs}
         outputs = {port.name: self._output(port, node, place) for port in program.outputs}
-        self._sessions[node.program].run(inputs, outputs)
+        self._session(program.name).run(inputs, outputs)
         self.meter.worked(program)
         metrics = {}
         for port in program.outputs:
@@ -309,7 +324,8 @@ def load(bundle: Bundle, engine: Engine, name: str) -> Session:
 
 
 def programs(plan: plans.Plan) -> list[tuple[str, str]]:
-    """(phase, program) for every run and stop in order, then predict, which verifies."""
+    """(phase, program) for every run and stop in order, then predict, which verifies; no variants, which load
+    when they are chosen and need no more than the program that they stand in for."""
     found = [
         (phase, node.program) for phase, node in plans.leaves(plan) if not isinstance(node, plans.ResetNode)
     ]

@@ -12,6 +12,8 @@ from pi_runtime.engine import Array
 from pi_runtime.plan import RunNode, leaves
 from pi_runtime.weights import WeightsFile
 
+_CHUNK = 1 << 16
+
 
 def swapped_values(bundle: Bundle) -> set[str]:
     """The values that some run of the plan both reads and writes: only these need a second array."""
@@ -74,6 +76,11 @@ class Values:
                 array[...] = draw.random(random, self._seed, epoch, np.zeros(1, np.int64), repeat)[0]
             case _:
                 array[...] = 0
+
+    def begins_with_zeros(self, name: str, count: int) -> bool:
+        """Whether the first `count` elements of a value are all zero; read up to one that is not."""
+        first = self._current[name].reshape(-1)[:count]
+        return not any(first[i : i + _CHUNK].any() for i in range(0, count, _CHUNK))
 
     def all(self) -> dict[str, Array]:
         """The current content of every value by its name."""

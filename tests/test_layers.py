@@ -27,7 +27,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors", "spec", "plan", "flat", "lowering", "models", "training", "pi_runtime",
     },
     "clue_mobile.memory": {"errors", "plan", "flat", "lowering"},
-    "clue_mobile.programs": {"errors", "plan", "flat", "lowering", "methods", "memory"},
+    "clue_mobile.cuts": {"errors", "plan", "flat"},
+    "clue_mobile.mixed": {"errors", "plan", "flat"},
+    "clue_mobile.programs": {
+        "errors", "plan", "flat", "lowering", "methods", "memory", "cuts", "mixed",
+    },
     "clue_mobile.data": {"errors", "pi_runtime"},
     "clue_mobile.training": {"errors", "spec", "models"},
     "clue_mobile.evaluate": {"errors", "data", "spec", "training"},
@@ -35,11 +39,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exporters": {
         "errors", "plan", "flat", "lowering", "memory", "programs", "pi_runtime", "contract", "exporters",
     },
+    "clue_mobile.kernel_costs": {"errors", "plan", "lowering", "programs", "exporters", "pi_runtime"},
     "clue_mobile.bundle": {
         "errors", "version", "spec", "plan", "flat", "programs", "exporters", "pi_runtime",
     },
     "clue_mobile.export": {
-        "errors", "spec", "plan", "flat", "methods", "programs", "bundle", "exporters", "pi_runtime",
+        "errors", "spec", "plan", "flat", "lowering", "methods", "programs", "kernel_costs", "bundle",
+        "exporters", "pi_runtime",
     },
     "clue_mobile.engines": {"errors", "engines", "pi_runtime"},
     "clue_mobile.parity": {
@@ -53,7 +59,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "clue_mobile.cli": {
         "errors", "version", "cli", "spec", "data", "models", "training", "evaluate", "report", "bundle",
-        "export", "study", "methods", "engines", "parity", "push", "pi_runtime", "exporters", "memory",
+        "export", "study", "methods", "engines", "parity", "push", "pi_runtime", "exporters", "kernel_costs",
+        "programs", "flat", "memory",
     },
 }  # fmt: skip
 

@@ -100,7 +100,9 @@ def run(name: str, runtime: str, size: str) -> dict[str, Any]:
     recipe = programs.build(model, "clue", config, BATCH)
     chosen = [program for program in recipe.programs if program.name in PROGRAMS]
     lap("model")
-    traced = [programs.trace(program, overrides=exporter.OVERRIDES) for program in chosen]
+    traced = [
+        programs.trace(program, overrides=exporter.OVERRIDES, passes=exporter.PASSES) for program in chosen
+    ]
     lap("trace")
     converted = exporter.convert(traced, Source(model, recipe), lambda _: None)
     lap("convert")

@@ -112,15 +112,23 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--parts", default="kills,points,faults,power")
     parser.add_argument("--bundle", type=Path, help="a bundle in place of the tests' toy bundle")
+    parser.add_argument("--label", default="cat", help="the class that it forgets")
+    parser.add_argument(
+        "--images", type=Path, help="images of that class, .npy, uint8 [N, H, W, C]; with --bundle"
+    )
     parser.add_argument("--out", type=Path, help="write the figures here, in place of printing them")
     options = parser.parse_args()
+    if (options.bundle is None) != (options.images is None):
+        parser.error(
+            "--bundle and --images go together: the request of another bundle needs images of its class"
+        )
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
         folder = Path(name)
         bundle = options.bundle or toy.build(folder / "toy.clue")
         server = crashes.Server(bundle)
         opened, start = Bundle.open(bundle), time.monotonic()
-        bench = crashes.Bench(folder, opened, server)
+        bench = crashes.Bench(folder, opened, server, options.label, options.images)
         result: dict[str, Any] = {
             "bundle": opened.name,
             "machine": f"{platform.machine()}, {platform.system()} {platform.release()}",

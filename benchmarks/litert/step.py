@@ -52,7 +52,7 @@ def example(program: programs.Program) -> list[Tensor]:
     return made
 
 
-traced = programs.trace_all(recipe.programs, overrides=litert.OVERRIDES)
+traced = programs.trace_all(recipe.programs, overrides=litert.OVERRIDES, passes=litert.PASSES)
 files: dict[str, bytes] = {}
 wall, cpu = seconds(
     lambda: files.update(litert.convert(traced, None, lambda name: None).files)  # type: ignore[arg-type]
@@ -67,7 +67,7 @@ import onnxruntime  # noqa: E402
 session_options = onnxruntime.SessionOptions()
 session_options.intra_op_num_threads = 1
 session = onnxruntime.InferenceSession(
-    onnx.convert_program(programs.trace(step))["model.onnx"],
+    onnx.convert_program(programs.trace(step, overrides=onnx.OVERRIDES, passes=onnx.PASSES))["model.onnx"],
     session_options,
     providers=["CPUExecutionProvider"],
 )

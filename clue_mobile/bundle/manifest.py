@@ -12,6 +12,7 @@ from importlib import resources
 from typing import Any
 
 import clue_mobile
+from clue_mobile import plan as plans
 from clue_mobile.bundle.golden import Golden
 from clue_mobile.bundle.writer import BundleWriter
 from clue_mobile.flat import FlatModel
@@ -142,7 +143,7 @@ def assemble(
     """The manifest as JSON-able data, validated. Raises a schema error only for a mistake of ours."""
     spec = model.spec
     manifest = {
-        "schema_version": 1,
+        "schema_version": plans.version(recipe.plan),
         "name": name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "target": target,

@@ -23,6 +23,7 @@ from clue_mobile.cli import (
     report,
     train,
     tune,
+    tune_kernels,
 )
 from clue_mobile.errors import ClueError
 
@@ -41,9 +42,10 @@ app = typer.Typer(
     "clue-mobile forget cifar.clue --data images.zip --forget airplane.",
 )
 for module in (
-    export, check, push, forget, report, cost, evaluate, explain, compare, tune, models, train, keygen, demo
+    export, check, push, forget, report, cost, evaluate, explain, compare, tune, tune_kernels, models, train,
+    keygen, demo,
 ):  # fmt: skip
-    app.command(name=module.__name__.rpartition(".")[2], help=module.HELP)(module.command)
+    app.command(name=module.__name__.rpartition(".")[2].replace("_", "-"), help=module.HELP)(module.command)
 
 
 @app.callback(invoke_without_command=True)

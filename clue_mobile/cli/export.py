@@ -72,6 +72,22 @@ def command(
             help="Also a program that predicts in float16 (onnx, coreml); `evaluate --float16` measures it.",
         ),
     ] = False,
+    float16: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="This program of a request in float16, step or teacher (repeatable; onnx). ONNX Runtime "
+            "computes in float16 on ARMv8.2 and newer, elsewhere it casts and is slower (docs/precision.md).",
+            show_default=False,
+        ),
+    ] = None,
+    cut_points: Annotated[
+        int,
+        typer.Option(
+            help="So many variants of the step whose backward pass stops at a block boundary; a device runs "
+            "one where the mask is empty below it, for the same result. Worth it only for very sparse masks "
+            "(benchmarks/less_work)."
+        ),
+    ] = 0,
     method: Annotated[
         str | None,
         typer.Option(
@@ -178,6 +194,14 @@ def command(
             show_default=False,
         ),
     ] = None,
+    kernel_costs: Annotated[
+        Path | None,
+        typer.Option(
+            help="A cost table of `tune-kernels`: each convolution takes the form that was fastest. "
+            "[default: the costs that come with the toolkit for the target's processor]",
+            show_default=False,
+        ),
+    ] = None,
     sign: Annotated[
         Path | None,
         typer.Option(
@@ -217,6 +241,8 @@ def command(
         tuned_batch=chosen.batch if chosen and tuned_batch is None else tuned_batch,
         runtimes=tuple(runtime) if runtime else None,
         float16_predict=float16_predict,
+        cut_points=cut_points,
+        float16=tuple(float16 or ()),
         guard_per_class=guard_per_class,
         guard_drop=guard_drop,
         kept_at_least=kept_at_least,
@@ -225,6 +251,7 @@ def command(
         least_images=least_images,
         memory_budget=None if memory_budget is None else parse_bytes(memory_budget, "--memory-budget"),
         micro_batch=micro_batch,
+        kernel_costs=kernel_costs,
     )
     signed = signer(sign) if sign is not None else None
     train = _training_images(data, spec, validation, as_json) if data is not None else None

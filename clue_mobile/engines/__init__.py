@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from clue_mobile.errors import ClueError, unknown
 from pi_runtime import engines as device
 from pi_runtime.engine import Engine
+from pi_runtime.errors import MissingLibraryError
 
 # runtime: (module, class, the package that it needs, what to install)
 ENGINES = {
@@ -40,5 +41,8 @@ def get(runtime: str, threads: int | None = None) -> Engine:
     module, name, package, install = ENGINES[runtime]
     if find_spec(package) is None:
         raise UnavailableError(f"{runtime} programs need {package} to run: pip install '{install}'")
-    engine: Engine = getattr(importlib.import_module(module), name)(threads)
+    try:
+        engine: Engine = getattr(importlib.import_module(module), name)(threads)
+    except MissingLibraryError as error:
+        raise UnavailableError(str(error)) from error
     return engine

@@ -8,7 +8,7 @@ added as one function in one file's `TABLE`.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import Any
 
@@ -22,10 +22,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from clue_mobile.errors import ClueError
-from clue_mobile.lowering import activation, conv, norm, passes, pool, reduce, refusal, resize, shape
+from clue_mobile.lowering import activation, conv, norm, pool, reduce, refusal, resize, shape
 from clue_mobile.lowering.graft import Table
+from clue_mobile.lowering.passes import DEFAULT, LATER, clean
 
-__all__ = ["TABLE", "Table", "lower"]
+__all__ = ["DEFAULT", "TABLE", "Table", "lower"]
 
 TABLE: Table = {
     op: function
@@ -47,16 +48,18 @@ def lower(
     example: Sequence[Tensor],
     *,
     overrides: Table | None = None,
+    passes: Collection[str] = DEFAULT,
     name: str = "program",
 ) -> GraphModule:
     """Trace `fn(*example)` into a pure graph of forward operators.
 
     `example` fixes shapes and dtypes (values do not matter); `fn` returns a tuple of tensors and may call
     `torch.autograd.grad`. `overrides` replace entries of `TABLE` for a runtime that is faster with another
-    form. Raises ClueError, naming the operator or the source line, for what cannot be traced or has no
-    forward form.
+    form; `passes` are names of `passes.PASSES`. Raises ClueError, naming the operator or the source line, for
+    what cannot be traced or has no forward form.
     """
     table = {**_stock(), **TABLE, **(overrides or {})}
+    first = {op: function for op, function in table.items() if op not in LATER}
     # without symbolic shapes, so that reading a value is an error where it happens
     fake = FakeTensorMode(allow_non_fake_inputs=True)
 
@@ -64,7 +67,7 @@ def lower(
         with sdpa_kernel(SDPBackend.MATH):
             return make_fx(
                 dispatch_functionalize(fn, FunctionalTensorMode()),
-                decomposition_table={**table, **(more or {})},
+                decomposition_table={**first, **(more or {})},
                 tracing_mode="fake",
                 _allow_non_fake_inputs=True,
             )(*(fake.from_tensor(torch.empty_like(t)) for t in example))  # equal tensors must stay two inputs
@@ -77,7 +80,7 @@ def lower(
     try:
         with tracing(TracingContext(fake)):  # one mode for whatever the passes trace: two do not mix
             graph_module = trace()
-            passes.clean(graph_module, table)
+            clean(graph_module, table, passes)
         refusal.refuse_leftovers(graph_module, name, trace)
     except ClueError:
         raise

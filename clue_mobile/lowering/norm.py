@@ -21,9 +21,30 @@ aten = torch.ops.aten
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
-def _channel(value: Tensor, rank: int) -> Tensor:
+def per_channel(value: Tensor, rank: int) -> Tensor:
     """[C] as [1, C, 1, ...], to broadcast over an activation of `rank` axes."""
     return value.reshape(1, -1, *([1] * (rank - 2)))
+
+
+def values_per_channel(x: Tensor) -> int:
+    """What a statistic of the batch is taken over. Raises ClueError for one value, whose unbiased variance
+    does not exist."""
+    n = x.numel() // x.shape[1]
+    if n < 2:
+        raise ClueError(
+            "batch norm in training mode needs more than one value per channel: use a larger --batch, "
+            "or frozen statistics"
+        )
+    return n
+
+
+def moved(
+    running_mean: Tensor, running_var: Tensor, mean: Tensor, var: Tensor, momentum: float, n: int
+) -> tuple[Tensor, Tensor]:
+    """The running statistics after a batch of `n` values a channel, of its mean and population variance; all
+    [C]."""
+    new_mean = running_mean * (1 - momentum) + mean * momentum
+    return new_mean, running_var * (1 - momentum) + var * (momentum * n / (n - 1))
 
 
 def _other_axes(x: Tensor) -> list[int]:
@@ -39,8 +60,8 @@ def _normalise(
     centred = x - mean
     var = (centred * centred).mean(axes, keepdim=True)
     invstd = torch.rsqrt(var + eps)
-    out = centred * (invstd if weight is None else invstd * _channel(weight, rank))
-    return (out if bias is None else out + _channel(bias, rank)), mean, var, invstd
+    out = centred * (invstd if weight is None else invstd * per_channel(weight, rank))
+    return (out if bias is None else out + per_channel(bias, rank)), mean, var, invstd
 
 
 def batch_norm_without_running(
@@ -65,17 +86,10 @@ def batch_norm_functional(
 
     Raises ClueError for one value per channel, whose unbiased variance does not exist.
     """
-    n = x.numel() // x.shape[1]
-    if n < 2:
-        raise ClueError(
-            "batch norm in training mode needs more than one value per channel: use a larger --batch, "
-            "or frozen statistics"
-        )
+    n = values_per_channel(x)
     out, mean, var, invstd = _normalise(x, weight, bias, eps)
     mean, var = mean.reshape(-1), var.reshape(-1)
-    new_mean = running_mean * (1 - momentum) + mean * momentum
-    new_var = running_var * (1 - momentum) + var * (momentum * n / (n - 1))
-    return out, mean, invstd.reshape(-1), new_mean, new_var
+    return out, mean, invstd.reshape(-1), *moved(running_mean, running_var, mean, var, momentum, n)
 
 
 def batch_norm_no_training(
@@ -92,7 +106,7 @@ def batch_norm_no_training(
     if weight is not None:
         scale = scale * weight
     shift = -running_mean * scale if bias is None else bias - running_mean * scale
-    out = x * _channel(scale, x.dim()) + _channel(shift, x.dim())
+    out = x * per_channel(scale, x.dim()) + per_channel(shift, x.dim())
     return out, x.new_empty(0), x.new_empty(0)
 
 
@@ -113,11 +127,11 @@ def native_batch_norm_backward(
     if train:
         assert save_mean is not None
         assert save_invstd is not None
-        mean, invstd = _channel(save_mean, rank), _channel(save_invstd, rank)
+        mean, invstd = per_channel(save_mean, rank), per_channel(save_invstd, rank)
     else:
         assert running_mean is not None
         assert running_var is not None
-        mean, invstd = _channel(running_mean, rank), _channel(torch.rsqrt(running_var + eps), rank)
+        mean, invstd = per_channel(running_mean, rank), per_channel(torch.rsqrt(running_var + eps), rank)
     centred = x - mean
     total = grad.sum(axes, keepdim=True)
     along = (grad * centred).sum(axes, keepdim=True) * invstd
@@ -125,7 +139,7 @@ def native_batch_norm_backward(
     if train:
         n = x.numel() // x.shape[1]
         grad_x = grad - total / n - centred * (along * invstd / n)
-    scale = invstd if weight is None else invstd * _channel(weight, rank)
+    scale = invstd if weight is None else invstd * per_channel(weight, rank)
     return (
         grad_x * scale if output_mask[0] else None,
         along.reshape(-1) if output_mask[1] and weight is not None else None,
@@ -179,9 +193,9 @@ def native_group_norm(
     invstd = torch.rsqrt((centred * centred).mean(2, keepdim=True) + eps)
     out = (centred * invstd).reshape(n, channels, inner)
     if weight is not None:
-        out = out * _channel(weight, 3)
+        out = out * per_channel(weight, 3)
     if bias is not None:
-        out = out + _channel(bias, 3)
+        out = out + per_channel(bias, 3)
     return out.reshape(x.shape), mean.reshape(n, groups), invstd.reshape(n, groups)
 
 
@@ -201,7 +215,7 @@ def native_group_norm_backward(
     invstd = invstd.reshape(n, groups, 1)
     normalised = (x.reshape(n, groups, -1) - mean.reshape(n, groups, 1)) * invstd
     grad = grad.reshape(n, channels, inner)
-    scaled = (grad if weight is None else grad * _channel(weight, 3)).reshape(n, groups, -1)
+    scaled = (grad if weight is None else grad * per_channel(weight, 3)).reshape(n, groups, -1)
     total = scaled.mean(2, keepdim=True)
     along = (scaled * normalised).mean(2, keepdim=True)
     grad_x = (scaled - total - normalised * along) * invstd

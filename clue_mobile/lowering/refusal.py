@@ -141,6 +141,6 @@ def _problem(target: torch._ops.OpOverload, operator: str) -> str | None:
         )
     if target._schema.is_mutable:
         return f"writes into a tensor ({operator}) that the tracer cannot follow"
-    if target.namespace not in ("aten", "prims"):
+    if target.namespace not in ("aten", "prims", "clue"):  # the last: the kernel library's (lowering/kernels)
         return f"calls the operator {operator!r}, which no runtime has: use PyTorch's own operators"
     return None

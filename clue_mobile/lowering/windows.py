@@ -92,7 +92,7 @@ def dilate(x: Tensor, dim: int, stride: int) -> Tensor:
     return spread.reshape(*x.shape[:dim], n * stride, *x.shape[dim + 1 :])
 
 
-def _interleave(parts: Mapping[int, Tensor], dim: int, stride: int) -> Tensor:
+def interleave(parts: Mapping[int, Tensor], dim: int, stride: int) -> Tensor:
     """parts[r]'s elements at r, r + stride, r + 2 stride ... of `dim`; zeros for a residue without a part."""
     first = next(iter(parts.values()))
     if stride == 1:
@@ -127,7 +127,7 @@ def unwindow_axis(
     for (shift, residue), part in zip(landing, parts, strict=True):
         placed = place(part, dim, shift, length)
         sums[residue] = sums[residue] + placed if residue in sums else placed
-    return place(_interleave(sums, dim, stride), dim, -padding, size)
+    return place(interleave(sums, dim, stride), dim, -padding, size)
 
 
 def unwindow(

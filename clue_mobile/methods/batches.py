@@ -24,10 +24,10 @@ class Batches:
         self.images, self.labels, self.classes = images, labels, classes
         self.seed, self.augmentation = seed, augmentation
 
-    def cut(self, epoch: int, size: int) -> Iterator[Array]:
-        """Positions of each batch of the epoch's shuffled order; the last is filled cyclically from its
-        start."""
-        order = rng.permutation(self.seed, epoch, len(self.images))
+    def cut(self, epoch: int, size: int, within: Array | None = None) -> Iterator[Array]:
+        """Positions of each batch of the epoch's shuffled order, or of an outer batch; the last is filled
+        cyclically from its start."""
+        order = rng.permutation(self.seed, epoch, len(self.images)) if within is None else within
         for start in range(0, len(order), size):
             yield (
                 order[np.arange(start, start + size) % len(order)]

@@ -56,9 +56,9 @@ class DescentConfig(Checked):
 
     epochs: at most this many passes. lr, momentum: SGD, constant lr, no weight decay. augment: "crop_flip" or
     "none". batch_norm: "batch" (batch statistics, running ones updated), "batch_keep_running" or "frozen".
-    stop_accuracy, stop_every: leave once the forget accuracy, in percent, measured every so many steps on at
-    most 256 of the images, is at most this; stop_every 0 never stops early. verify_accuracy: a device's
-    request whose forget accuracy stays above this fails.
+    stop_accuracy, stop_every, stop_samples: leave once the forget accuracy, in percent, measured every so
+    many steps on at most so many of the images, is at most this; stop_every 0 never stops early.
+    verify_accuracy: a device's request whose forget accuracy stays above this fails.
     """
 
     epochs: int = 10
@@ -68,11 +68,13 @@ class DescentConfig(Checked):
     batch_norm: BatchNorm = "batch"
     stop_accuracy: float = 0.0
     stop_every: int = 0
+    stop_samples: int = 256
     verify_accuracy: float = 50.0
 
     LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {
         "epochs": COUNT,
         "stop_every": POSITIVE,
+        "stop_samples": COUNT,
         "lr": POSITIVE,
         "momentum": (0, 1),
         "stop_accuracy": ANY,

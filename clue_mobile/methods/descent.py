@@ -26,7 +26,6 @@ Array = np.ndarray[Any, Any]
 Targets = Callable[[int, Array], Sequence[Tensor]]
 """What the objective needs besides the logits, of an epoch and of these positions of the forget set."""
 
-STOP_SAMPLES = 256
 ZEROS = {"zeros": True}
 
 
@@ -148,10 +147,13 @@ class Descent:
         mask: Tensor | None = None,
         notes: Mapping[str, float] | None = None,
         carried: Mapping[str, Tensor] | None = None,
+        within: Array | None = None,
+        before: int = 0,
     ) -> bool:
         """One pass; True where the run is to end. mask: of the gradient. notes, carried: added to the rows of
-        the log and to the values that `watch` sees; read after the targets."""
-        for step, part in enumerate(self.data.cut(epoch, self.batch), 1):
+        the log and to the values that `watch` sees; read after the targets. within: only over this outer
+        batch of the epoch, with `before` steps in front of it."""
+        for step, part in enumerate(self.data.cut(epoch, self.batch, within), 1 + before):
             given = targets(epoch, part)
             changed, self.momentum, metrics = self.update(
                 self.model,
@@ -179,7 +181,8 @@ class Descent:
 
     def _low_enough(self, epoch: int) -> bool:
         n = len(self.data.images)
-        probe = np.arange(min(STOP_SAMPLES, n)) * n // min(STOP_SAMPLES, n)
+        count = min(self.config.stop_samples, n)
+        probe = np.arange(count) * n // count
         found = self.model.predict(self.state, self.data.x(epoch, probe, plain=True)).detach().argmax(1)
         correct = np.count_nonzero(found.numpy() == self.data.labels[probe])
         return bool(100 * correct / len(probe) <= self.config.stop_accuracy)
@@ -266,7 +269,7 @@ class Steps:
 
     def phase(self, *before: Node) -> Node:
         """One epoch's steps; `before` is carried out in front of each."""
-        stop = plan.stop("predict", "stop_every", STOP_SAMPLES, "stop_accuracy")
+        stop = plan.stop("predict", "stop_every", self.config.stop_samples, "stop_accuracy")
         body = plan.batches(self.batch, *before, plan.run("step"), stop, augment=self.config.augment)
         return plan.phase("step", body)
 

@@ -58,8 +58,9 @@ def scalars_for(preset: Preset, bundle: Path) -> dict[str, float]:
     if exported["name"] != preset.method:
         raise ClueError(f"{bundle} forgets by {exported['name']}, the preset by {preset.method}: {again}")
     wanted = asdict(methods.configure(preset.method, preset.hyperparameters))
+    defaults = asdict(methods.configure(preset.method, {}))
     for name, value in wanted.items():
-        if name not in exported["scalars"] and exported["hyperparameters"].get(name) != value:
-            had = exported["hyperparameters"].get(name)
+        had = exported["hyperparameters"].get(name, defaults[name])  # older bundles lack newer ones
+        if name not in exported["scalars"] and had != value:
             raise ClueError(f"{bundle} was exported with {name} {had}, the preset has {value}: {again}")
     return {name: float(wanted[name]) for name in exported["scalars"] if name in wanted}

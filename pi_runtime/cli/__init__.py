@@ -24,6 +24,7 @@ from pi_runtime.cli import (
     rollback,
     samples,
     seal,
+    tune_kernels,
     verify,
 )
 from pi_runtime.cli import run as run_queue
@@ -50,6 +51,7 @@ COMMANDS = {
     "check": check,
     "calibrate": calibrate,
     "bench": bench,
+    "tune-kernels": tune_kernels,
 }
 
 _BUNDLE = (

@@ -34,6 +34,7 @@ class Database:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._depth = 0
+        self._unsettled = False
         database = folder / "store.db"
         try:
             # SQLite gives -wal and -shm the mode of the database.
@@ -82,11 +83,25 @@ class Database:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._unsettled, before = True, self._unsettled
                 self.connection.execute("COMMIT")
+                self._unsettled = before
             except BaseException:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
+
+    def settle(self) -> None:
+        """After a commit that failed, make sure that it did: its pages may lie whole in the log, and the next
+        process to open the database would find it done. Any write takes their place. Raises ClueError.
+
+        To be called before a file is removed because no row names it.
+        """
+        if self._unsettled:
+            with self.transaction():
+                version = self.value("PRAGMA user_version")
+                self.execute(f"PRAGMA user_version = {version}")
+            self._unsettled = False
 
     def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
         """Carry out one statement. Raises ClueError."""

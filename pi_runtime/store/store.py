@@ -127,6 +127,7 @@ class Store:
 
     def _remove_unnamed(self) -> None:
         """Remove what no row names: files half written, given up, or erased; needs the lock."""
+        self.database.settle()
         self._keys.destroy_marked()
         self._generations.remove_unnamed(files.erase)
         # A checkpoint that goes on from erased weights holds what is left of them.

@@ -30,6 +30,7 @@ COMMANDS = (
     "explain",
     "compare",
     "tune",
+    "tune-kernels",
     "models",
     "train",
     "keygen",

@@ -118,6 +118,10 @@ def test_cross_entropy_is_summed() -> None:
     ({"epochs": 2.5}, "epochs must be a whole number, not 2.5"),
     ({"saliency_batch": 64.0}, "saliency_batch must be a whole number"),
     ({"stop_every": -1}, "stop_every must be at least 0"),
+    ({"stop_samples": 0}, "stop_samples must be at least 1"),
+    ({"refresh": -256}, "refresh must be at least 0"),
+    ({"refresh": 300}, r"refresh must be 0 or a multiple of saliency_batch \(256\), not 300"),
+    ({"mask_per": "step"}, "mask_per must be one of epoch, request, not 'step'"),
     ({"lr": -0.1}, "lr must be at least 0, not -0.1"),
     ({"lr": "fast"}, "lr must be a finite number, not 'fast'"),
     ({"lr": None}, "lr must be a finite number, not None"),
@@ -298,6 +302,27 @@ def test_the_count_of_the_early_stop_begins_anew_in_each_epoch(
 ) -> None:
     # four steps an epoch: counted on, the sixth would be the second of epoch 1
     assert len(unlearn(digits, digits_data, Config(epochs=2, lr=0.0, stop_every=6, stop_accuracy=100))) == 8
+
+
+def test_a_refresh_makes_mask_and_teacher_anew_within_the_epoch(
+    digits: nn.Module, digits_data: Dataset
+) -> None:
+    seen: list[tuple[int, Tensor, Tensor]] = []
+
+    def watch(model: FlatModel, values: Mapping[str, Any], row: dict[str, float]) -> bool:
+        seen.append((int(row["step"]), values["mask"].clone(), values["teacher"].clone()))
+        return False
+
+    config = Config(epochs=1, saliency_batch=32, refresh=64, lr=1e-3, tau=1e-4)
+    unlearn(digits, digits_data, config, watch=watch)
+    assert [step for step, _, _ in seen] == [1, 2, 3, 4]  # counted on, for the stop
+    masks, teachers = [mask for _, mask, _ in seen], [teacher for _, _, teacher in seen]
+    for part in (masks, teachers):
+        assert torch.equal(part[0], part[1])
+        assert torch.equal(part[2], part[3])
+        assert not torch.equal(part[1], part[2])
+    rows = [int((teacher != 0).any(1).sum()) for teacher in teachers]
+    assert rows == [64, 64, 111, 111]  # what is not stepped on is not looked at
 
 
 def test_what_batch_norm_does_to_the_running_statistics(digits_weights: Path, digits_data: Dataset) -> None:

@@ -11,6 +11,7 @@ import torch
 from safetensors.numpy import load_file
 from tiny_models import SPEC, BatchNormNet
 from torch import nn
+from torch.fx import GraphModule, Node
 
 from clue_mobile import methods, models, parity
 from clue_mobile.errors import ClueError
@@ -74,6 +75,48 @@ def test_the_backward_pass_stops_before_frozen_layers() -> None:
     last = 4 * 16 * 3 * 2
     assert head["step"] == forward + last  # the gradient of the last weight is one product
     assert whole["step"] > 2 * forward
+
+
+@pytest.mark.parametrize("batch_norm", ["batch", "batch_keep_running", "frozen"])
+@pytest.mark.parametrize("program", ["step", "saliency"])
+def test_frozen_layers_take_no_gradient_and_keep_no_activation(program: str, batch_norm: str) -> None:
+    """Of what frozen layers compute, only the first trainable layer's input is read by anything behind."""
+    config = methods.configure("clue", {"batch_norm": batch_norm})
+    for patterns, relus in ((("second.*", "head.*"), 1), (("head.*",), 2), (("*",), 0)):
+        recipe = build(FlatModel(frozen_module(*patterns), SPEC), "clue", config, 4)
+        (found,) = (each for each in recipe.programs if each.name == program)
+        kept, before = kept_by_frozen_layers(trace(found).graph)
+        assert sum(node.target is torch.ops.aten.relu.default for node in before) == relus
+        if patterns != ("*",):
+            roots = [node for node in kept if not reached(node) & kept - {node}]
+            assert len(roots) == 1, (patterns, kept)  # all others are made of it
+
+
+def kept_by_frozen_layers(graph: GraphModule) -> tuple[set[Node], set[Node]]:
+    """(what is still read once weights that may change take part, what was computed without them), of the
+    nodes that depend on the pixels."""
+    nodes = list(graph.graph.nodes)
+    (x, params) = ({n for n in nodes if n.name == one} for one in ports(graph))
+    of_x = {n for n in nodes if n.op == "call_function" and reached(n) & x}
+    mixed = {n for n in of_x if reached(n) & params}
+    before = of_x - mixed
+    return {n for n in before if set(n.users) & mixed}, before
+
+
+def ports(graph: GraphModule) -> tuple[str, str]:
+    """The names of the nodes of the pixels and of the trainable weights: the first of rank 4, the first."""
+    inputs = [n for n in graph.graph.nodes if n.op == "placeholder"]
+    return next(n.name for n in inputs if n.meta["val"].ndim == 4), inputs[0].name
+
+
+def reached(node: Node) -> set[Node]:
+    """Everything that a node is made of, and itself."""
+    found, left = {node}, [node]
+    while left:
+        new = set(left.pop().all_input_nodes) - found
+        found |= new
+        left += new
+    return found
 
 
 def test_frozen_batch_norm_keeps_its_statistics() -> None:

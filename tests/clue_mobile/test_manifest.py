@@ -163,7 +163,7 @@ Edit = Callable[[dict[str, Any]], Any]
 @pytest.mark.parametrize("edit", [
     lambda m: m.pop("plan"),
     lambda m: m.update(extra=1),
-    lambda m: m.update(schema_version=2),
+    lambda m: m.update(schema_version=3),
     lambda m: m["files"][0].update(file="../outside"),
     lambda m: m["files"][0].update(file="/absolute"),
     lambda m: m["weights"].update(sha256="abc"),

@@ -40,6 +40,7 @@ from clue_mobile.spec import ModelSpec
 from clue_mobile.study.demo import HYPERPARAMETERS
 from pi_runtime import Runtime, weights
 from pi_runtime.bundle import Bundle
+from pi_runtime.estimate import counts
 from pi_runtime.onnx_engine import OnnxEngine
 from pi_runtime.plan import Run
 
@@ -334,6 +335,23 @@ def test_a_request_with_batch_statistics_and_augmentation(digits: Case, tmp_path
     config = dataclasses.replace(digits.config, epochs=3)
     store = tmp_path / "store"
     assert not check_request(digits.bundle, store, digits.module, digits.spec, digits.images, config)
+
+
+@pytest.mark.parametrize(("refresh", "mask_per"), [(64, "epoch"), (0, "request"), (64, "request")])
+def test_a_request_that_does_less_work(
+    refresh: int, mask_per: str, digits: Case, digits_data: Dataset, tmp_path: Path
+) -> None:
+    """Mask and teacher made anew within an epoch, or the mask once: the plan's loops are eager's."""
+    given = {**DIGITS, "epochs": 2, "saliency_batch": 32, "refresh": refresh, "mask_per": mask_per}
+    given |= {"stop_every": 3, "stop_accuracy": 2.0, "stop_samples": 40}
+    config = methods.configure("clue", given)
+    bundle = Bundle.open(quick_export(digits.module, digits.spec, tmp_path / "less.clue", **given))
+    runs = counts(bundle, len(digits.images), bundle.scalars).runs
+    assert 96 < len(digits.images) < 128  # 4 batches of 32, or 2 outer ones of 64
+    assert (runs["step"], runs["teacher"]) == (8, 8)
+    assert runs["saliency"] == runs["mask"] == (4 if mask_per == "request" else 8)
+    assert runs["predict"] == 2 * 2 + 2 * 4  # two stops of 40 images, all of them before and after
+    check_request(bundle, tmp_path / "store", digits.module, digits.spec, digits.images, config)
 
 
 def test_a_request_that_stops_early(

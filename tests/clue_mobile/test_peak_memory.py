@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -65,16 +66,17 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def peak(bundle: Path, folder: Path) -> int:
-    """Bytes; the lower of two runs, as other use of the machine can only add."""
+    """Bytes; the median of three runs: a kernel short of memory takes pages of a process away, and its peak
+    is then some megabytes lower than what it asked for."""
     peaks = []
-    for run in range(2):
+    for run in range(3):
         command = [sys.executable, "-c", REQUEST, str(bundle), str(folder / f"{bundle.stem}{run}"), str(N)]
         output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
         source, found = json.loads(output)
         if source != "VmHWM":
             pytest.skip("this kernel does not let a process reset its own peak")
         peaks.append(int(found))
-    return min(peaks)
+    return int(statistics.median(peaks))
 
 
 def test_the_kl_term_costs_its_logits_only(bundles: dict[str, Path], tmp_path: Path) -> None:

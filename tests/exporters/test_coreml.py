@@ -110,7 +110,8 @@ def test_no_weight_stands_in_a_file(bundle: Path, digits_weights: Path) -> None:
     assert len(windows) > 1000
     assert [path.name for path, content in data.items() if any(w in content for w in windows)] == []
     assert max(len(content) for content in data.values()) < 200_000
-    assert sum(len(c) for p, c in data.items() if p.name == "weight.bin") < 4096
+    # constants of the programs, such as a factor for each of the running statistics: the weights are far more
+    assert sum(len(c) for p, c in data.items() if p.name == "weight.bin") < 8192 < weights.nbytes / 2
 
 
 def test_nothing_tells_where_or_when_it_was_made(bundle: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -39,6 +40,26 @@ def _add(runtime: Runtime, label: str, n: int) -> int:
     return len(runtime.add(toy.images(n, runtime.bundle.label(label)), label))
 
 
+def _add_file(runtime: Runtime, label: str, file: str) -> int:
+    return len(runtime.add(np.load(file, allow_pickle=False), label))
+
+
+def _add_and_lock(runtime: Runtime, label: str, n: int) -> None:
+    """Go on after a call that failed, then die without closing the database."""
+    with contextlib.suppress(ClueError):
+        _add(runtime, label, n)
+    with runtime.store.exclusive():
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _read(runtime: Runtime, label: str) -> int:
+    """How many samples of the class can be read, as a request does it."""
+    if not runtime.store.counts():
+        return 0
+    return len(runtime.store.images(runtime.submit(label, seed=SEED)))
+
+
 def _submit(runtime: Runtime, label: str, scalars: dict[str, float], options: dict[str, Any]) -> int:
     return runtime.submit(label, seed=SEED, scalars=scalars, options=Options.of(options))
 
@@ -54,7 +75,15 @@ def _shape(runtime: Runtime) -> tuple[int, int, int]:
     return height, width, channels
 
 
-ACTIONS = {"serve": _serve, "add": _add, "submit": _submit, "open": _open}
+ACTIONS = {
+    "serve": _serve,
+    "add": _add,
+    "add_file": _add_file,
+    "add_and_lock": _add_and_lock,
+    "read": _read,
+    "submit": _submit,
+    "open": _open,
+}
 
 
 def _child(bundle: Bundle, job: dict[str, Any], answers: int) -> None:

@@ -263,21 +263,31 @@ class Disk:
 
 @dataclass
 class Bench:
-    """A server, a store with a queued request as `before`, and how it ends undisturbed."""
+    """A server, a store with a queued request as `before`, and how it ends undisturbed.
+
+    images: an .npy of uint8 [N, H, W, C] for a bundle other than the toy, whose plan then runs as it is.
+    """
 
     folder: Path
     bundle: Bundle
     server: Server
+    label: str = "cat"
+    images: Path | None = None
 
     def __post_init__(self) -> None:
         self.store = self.folder / "store"
-        self.server.run("add", self.store, label="cat", n=8)
-        self.server.run("submit", self.store, label="cat", scalars=SCALARS, options=OPTIONS)
+        scalars: dict[str, float] = SCALARS if self.images is None else {}
+        if self.images is None:
+            self.server.run("add", self.store, label=self.label, n=8)
+        else:
+            self.server.run("add_file", self.store, label=self.label, file=str(self.images))
+        self.server.run("submit", self.store, label=self.label, scalars=scalars, options=OPTIONS)
         self.before = self.folder / "before"
         shutil.copytree(self.store, self.before)
         trace = self.folder / "trace"
         start = time.monotonic()
-        assert self.server.run("serve", self.store, trace=trace).answer == ["done"]
+        undisturbed = self.server.run("serve", self.store, trace=trace)
+        assert undisturbed.answer == ["done"], undisturbed
         self.seconds = time.monotonic() - start
         self.calls = read_trace(trace)
         self.expected = self.end_state()

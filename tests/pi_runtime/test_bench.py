@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -32,6 +33,14 @@ def test_every_program_of_a_request_is_timed(opened_bundle: Bundle) -> None:
         assert timing.cpu_p50_s > 0
         assert (timing.joules, timing.energy_source, timing.energy_kind) == (None, None, None)
         assert timing.busy is None or 0 <= timing.busy <= 1
+
+
+def test_a_program_is_timed_with_the_same_values_each_time(opened_bundle: Bundle) -> None:
+    """Steps of this size end in infinities after some; then `predict` would be refused."""
+    wild = dataclasses.replace(opened_bundle, scalars={**opened_bundle.scalars, "lr": 1e36})
+    timings = bench.bench(wild, OnnxEngine(1), seconds=0.3)
+    assert timings[-1].program == "predict"
+    assert all(timing.runs > 4 for timing in timings)
 
 
 def test_the_energy_of_a_run_is_the_power_times_its_share_of_the_time(opened_bundle: Bundle) -> None:

@@ -10,6 +10,7 @@ import pytest
 import toy
 
 from pi_runtime import Bundle, ClueError
+from pi_runtime.plan import RunNode, Variant, leaves
 
 Manifest = dict[str, Any]
 
@@ -71,11 +72,11 @@ def test_a_bundle_without_manifest_or_hash(own_bundle: Path, name: str) -> None:
 
 def test_a_newer_schema_says_so_before_anything_else(own_bundle: Path) -> None:
     def newer(manifest: Manifest) -> None:
-        manifest["schema_version"] = 2
+        manifest["schema_version"] = 3
         manifest["unheard_of"] = True
         del manifest["plan"]
 
-    with pytest.raises(ClueError, match=r"newer clue-mobile \(manifest version 2.*update the runtime"):
+    with pytest.raises(ClueError, match=r"newer clue-mobile \(manifest version 3.*update the runtime"):
         Bundle.open(toy.edit(own_bundle, newer))
 
 
@@ -140,6 +141,18 @@ def _stop(**changes: Any) -> dict[str, Any]:
     return {"stop": {"program": "predict", "every": 1, "samples": 5, "accuracy_at_most": 10} | changes}
 
 
+def _variant(program: str, **zeros: int) -> dict[str, Any]:
+    return {"run": "step", "instead": [{"run": program, "zeros": zeros}]}
+
+
+def _version_2(node: dict[str, Any]) -> Callable[[Manifest], None]:
+    def change(manifest: Manifest) -> None:
+        manifest["schema_version"] = 2
+        manifest["plan"] = [_batches(4, node)]
+
+    return change
+
+
 STEP = ("programs", "step")
 RUN = {"run": "step"}
 CONTRADICTIONS: list[tuple[str, Callable[[Manifest], None]]] = [
@@ -193,6 +206,12 @@ CONTRADICTIONS: list[tuple[str, Callable[[Manifest], None]]] = [
     ("binds 'rate', which is no port", _plan(_batches(4, {"run": "step", "bind": {"rate": "lr"}}))),
     ("no scalar 'teach'", _plan(_batches(4, {"run": "step", "bind": {"lr": "teach"}}))),
     ("step writes one value twice", _port("step", "outputs", 1, role="state", binds="params")),
+    ("a manifest of version 1 cannot have", _plan(_batches(4, _variant("step", velocity=51)))),
+    ("runs 'jump', which is no program", _version_2(_variant("jump", velocity=51))),
+    ("program note has other ports than step", _version_2(_variant("note", velocity=51))),
+    ("asks for 52 zeros of 'velocity'", _version_2(_variant("step", velocity=52))),
+    ("asks for 1 zeros of 'speed'", _version_2(_variant("step", speed=1))),
+    ("asks for 1 zeros of 'teach'", _version_2(_variant("step", teach=1))),
     ("stop outside of any epochs loop", _plan(_batches(4, _stop()))),
     ("program step must take state and x", _plan(_epochs(_stop(program="step")))),
     ("names the scalar 'often'", _plan(_epochs(_stop(every="often")))),
@@ -211,6 +230,13 @@ def test_contradictions_are_refused_at_open(
 def test_inner_batches_may_repeat_what_the_outermost_says(own_bundle: Path) -> None:
     inner = _batches(4, RUN, order="shuffled", augment="none")
     Bundle.open(toy.edit(own_bundle, _plan(_batches(8, inner))))
+
+
+def test_variants_with_the_ports_of_their_program_are_read(own_bundle: Path) -> None:
+    bundle = Bundle.open(toy.edit(own_bundle, _version_2(_variant("step", velocity=51))))
+    ((_, node),) = leaves(bundle.plan)
+    assert isinstance(node, RunNode)
+    assert node.instead == (Variant("step", {"velocity": 51}),)
 
 
 def test_labels_by_name_or_index(toy_bundle: Path) -> None:

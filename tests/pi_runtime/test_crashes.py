@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import crashes
@@ -134,6 +135,23 @@ def test_making_a_store_and_a_request_can_be_broken_off_anywhere(bench: Bench, m
         assert at > 20
 
 
+def test_a_commit_of_unknown_outcome_loses_no_key(bench: Bench) -> None:
+    """A commit whose flush fails is told as failed, yet the next open may find it: its keys must be there."""
+    found = set()
+    for at in range(1, 100):
+        shutil.rmtree(bench.store)
+        with Runtime.for_bundle(bench.bundle, bench.store, threads=1):
+            pass
+        arguments = {"label": "cat", "n": 8}
+        assert bench.server.run("add_and_lock", bench.store, crashes.FAIL, at, "s", **arguments).killed
+        read = bench.server.run("read", bench.store, label="cat")
+        assert read.error is None, at
+        found.add(read.answer)
+        if at > 20:
+            break
+    assert found == {0, 8}
+
+
 def test_another_process_predicts_through_a_swap(bench: Bench) -> None:
     """The answers change once, from the old weights to the new ones, and are never anything else."""
     images = np.concatenate([toy.images(8, label, seed=4) for label in range(3)])
@@ -156,6 +174,25 @@ def test_another_process_predicts_through_a_swap(bench: Bench) -> None:
     assert len(answers) > 10
     assert after != before == answers[0]
     assert answers == [before] * answers.count(before) + [after] * answers.count(after)
+
+
+def test_two_processes_that_serve_one_store_run_each_request_once(bench: Bench) -> None:
+    """They compete for the lock; what the other did meanwhile is no problem to either."""
+    with Runtime.for_bundle(bench.bundle, bench.store, threads=1) as runtime:
+        runtime.add(toy.images(8, runtime.bundle.label("dog"), seed=7), "dog")
+        runtime.submit("dog", seed=6, scalars=SCALARS)
+    other = Server(bench.folder / "toy.clue")
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            both = [pool.submit(server.run, "serve", bench.store) for server in (bench.server, other)]
+        for ended in both:
+            assert ended.result().error is None
+            assert ended.result().answer == ["done", "done"]
+    finally:
+        other.close()
+    with Runtime.for_bundle(bench.bundle, bench.store, threads=1) as runtime:
+        assert [one.request_id for one in runtime.store.generations()] == [None, 1, 2]
+        assert len(runtime.store.receipts()) == 2
 
 
 def test_a_checkpoint_that_was_damaged_is_dropped_and_the_request_begins_again(bench: Bench) -> None:

@@ -48,6 +48,17 @@ def test_a_reset_draws_for_its_epoch_and_repeat(values: Values) -> None:
     assert np.array_equal(values.current("kick"), drawn[0])
 
 
+@pytest.mark.parametrize("first", [0, 1, 50])
+def test_leading_zeros_are_found(values: Values, first: int) -> None:
+    array = values.current("velocity")
+    array[:] = -0.0
+    assert values.begins_with_zeros("velocity", toy.SIZE)
+    for content in (1e-45, np.nan):
+        array[first] = content
+        assert not values.begins_with_zeros("velocity", first + 1)
+        assert first == 0 or values.begins_with_zeros("velocity", first)
+
+
 def test_the_state_goes_under_its_keys(values: Values) -> None:
     values.target("params")[...] = 7
     values.written("params")

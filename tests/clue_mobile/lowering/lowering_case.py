@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import torch
@@ -13,7 +13,7 @@ from torch._guards import detect_fake_mode
 from torch.func import functional_call
 from torch.fx import GraphModule
 
-from clue_mobile.lowering import lower
+from clue_mobile.lowering import DEFAULT, lower
 
 TOLERANCE = 1e-10  # of the largest element, in double
 
@@ -96,6 +96,7 @@ def check(
     training: bool = False,
     source: Callable[..., Tensor] = draw,
     tolerance: float = TOLERANCE,
+    passes: Collection[str] = DEFAULT,
 ) -> GraphModule:
     """Lower forward and backward pass at an input of `shape`, compare with autograd; returns the graph."""
     torch.manual_seed(0)
@@ -114,7 +115,7 @@ def check(
     state = [t.detach() for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
     inputs = [x, draw(*output.shape, seed=2), *state]
     function = gradient_function(module)
-    graph = lower(function, [torch.zeros_like(t) for t in inputs])
+    graph = lower(function, [torch.zeros_like(t) for t in inputs], passes=passes)
     assert_forward_only(graph)
     before = [t.clone() for t in inputs]
     assert_close(graph(*inputs), function(*inputs), tolerance)

@@ -168,7 +168,7 @@ def test_functions(name: str) -> None:
 
 def test_large_matrices_are_made_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clue_mobile.lowering.gather._LARGEST", 8)
-    monkeypatch.setattr("clue_mobile.lowering.passes._MAX_CONSTANT", 8)
+    monkeypatch.setattr("clue_mobile.lowering.passes.constants._MAX_CONSTANT", 8)
     graph = check(Apply(lambda x: x[torch.tensor([4, 0, 4, 1])]), 5, 2)
     assert_no_indexing(graph)
     assert operators(graph)["eq"] == 1

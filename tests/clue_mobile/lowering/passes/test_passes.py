@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from clue_mobile.lowering import passes
+from clue_mobile.lowering import lower, passes
 
 
 def cleaned(function: Callable[..., Any], *inputs: Tensor) -> GraphModule:
@@ -120,3 +120,34 @@ def test_a_product_with_one_matrix_repeated_is_one_product(function: Callable[..
 def test_products_of_different_matrices_stay() -> None:
     graph = cleaned(lambda x: (torch.bmm(x, x[:1, 0].expand(2, 4).reshape(2, 4, 1)),), X)
     assert operators(graph)["bmm"] == 1
+
+
+def test_an_exporters_convolutions_are_spelled_behind_the_passes_that_look_at_them() -> None:
+    """A runtime's form of a convolution also gets what `frozen_norm` made."""
+    seen = []
+
+    def form(x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Any:
+        seen.append(bias is not None)
+        product = torch.einsum("nchw,oc->nohw", x, weight[:, :, 0, 0])
+        return product if bias is None else product + bias.reshape(1, -1, 1, 1)
+
+    def function(x: Tensor, w: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor]:
+        return (F.batch_norm(F.conv2d(x, w), mean, var),)
+
+    inputs = [draw(2, 3, 4, 4), draw(5, 3, 1, 1), draw(5), draw(5).abs() + 0.1]
+    graph = lower(function, inputs, overrides={torch.ops.aten.convolution.default: form})
+    torch.testing.assert_close(graph(*inputs)[0], function(*inputs)[0], rtol=0, atol=1e-12)
+    assert seen == [True]
+    assert "convolution" not in operators(graph)
+
+
+@pytest.mark.parametrize("name", passes.PASSES)
+def test_each_pass_can_be_left_out(name: str) -> None:
+    def function(x: Tensor, w: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, ...]:
+        leaf = w.detach().clone().requires_grad_()
+        output = F.relu(F.batch_norm(F.conv2d(x, leaf), mean, var))
+        return torch.autograd.grad((output * output).sum(), [leaf])
+
+    inputs = [draw(2, 3, 5, 5), draw(4, 3, 3, 3), draw(4), draw(4).abs() + 0.1]
+    graph = lower(function, inputs, passes=[other for other in passes.PASSES if other != name])
+    torch.testing.assert_close(graph(*inputs)[0], function(*inputs)[0], rtol=0, atol=1e-11)

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# The CIFAR-10 table by protocol.md, a stage at a time; each goes on where it was.
+#   benchmarks/methods/cifar10/cifar10.sh tune|table DATA MODELS OUT      MODELS: what models.sh wrote
+set -euo pipefail
+stage=$1 data=$2 models=$3 out=$4
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export OMP_NUM_THREADS=1
+common=(--model resnet20 --data "$data" --validation 500 --weights "$models/whole.safetensors" --batch 256)
+tuned=ga,rl,be,bs,clue,ssd,salun,iu,lu,unsir
+case $stage in
+tune)
+    clue-mobile tune "${common[@]}" --method $tuned --forget deer --trials 12 --trial-seconds 90 --out "$out/tuned"
+    cp "$out/tuned/hyperparameters.json" "$here/hyperparameters.json"
+    ;;
+table)
+    clue-mobile compare "${common[@]}" --methods $tuned,fisher,logit_mask --classes airplane,frog --seeds 3 \
+        --retrained "airplane=$models/without_0.safetensors" --retrained "frog=$models/without_6.safetensors" \
+        --hyperparameters "$here/hyperparameters.json" --out "$out/table"
+    ;;
+*)
+    echo "cifar10.sh: $stage is no stage: tune, table" >&2
+    exit 2
+    ;;
+esac

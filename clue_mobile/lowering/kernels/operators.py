@@ -1,0 +1,187 @@
+"""The kernel library's operators as PyTorch operators "clue::NAME": schema, reference, shapes, FLOPs.
+
+The references spell each in PyTorch's own operators, channels last: what the kernels are tested against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+aten = torch.ops.aten
+_library = torch.library.Library("clue", "DEF")
+_WINDOW = "int[] stride, int[] padding, int[] dilation, int groups"
+
+Ints = Sequence[int]
+
+
+def _define(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make the function the operator `schema`, also for tensors that have only a shape."""
+
+    def define(function: Callable[..., Any]) -> Callable[..., Any]:
+        name = schema.partition("(")[0]
+        _library.define(schema)
+        _library.impl(name, function, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"clue::{name}", function, lib=_library)
+        return function
+
+    return define
+
+
+def last(x: Tensor) -> Tensor:
+    """[N, C, H, W] as [N, H, W, C], in memory too."""
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
+def first(x: Tensor) -> Tensor:
+    """[N, H, W, C] as [N, C, H, W]."""
+    return x.permute(0, 3, 1, 2)
+
+
+@_define(f"conv(Tensor x, Tensor w, Tensor? bias, {_WINDOW}) -> Tensor")
+def conv(
+    x: Tensor, w: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints, groups: int
+) -> Tensor:
+    """x [N, H, W, C], w [O, C / groups, kh, kw] -> [N, Ho, Wo, O]."""
+    return last(aten.convolution(first(x), w, bias, stride, padding, dilation, False, [0, 0], groups))
+
+
+@_define(f"conv_stats(Tensor x, Tensor w, Tensor? bias, {_WINDOW}) -> (Tensor, Tensor, Tensor)")
+def conv_stats(
+    x: Tensor, w: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints, groups: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`conv`, and `stats` of its result."""
+    y = conv(x, w, bias, stride, padding, dilation, groups)
+    return (y, *stats(y))
+
+
+def _gradients(
+    g: Tensor, x: Tensor, w: Tensor, window: tuple[Ints, Ints, Ints, int], wanted: list[bool]
+) -> tuple[Tensor, Tensor]:
+    stride, padding, dilation, groups = window
+    made = aten.convolution_backward(
+        first(g), first(x), w, None, stride, padding, dilation, False, [0, 0], groups, [*wanted, False]
+    )
+    return made[0], made[1]
+
+
+@_define(f"conv_grad(Tensor g, Tensor x, Tensor w, {_WINDOW}) -> (Tensor, Tensor)")
+def conv_grad(
+    g: Tensor, x: Tensor, w: Tensor, stride: Ints, padding: Ints, dilation: Ints, groups: int
+) -> tuple[Tensor, Tensor]:
+    """Gradients of x [N, H, W, C] and w [O, C / groups, kh, kw] from that of the result."""
+    gx, gw = _gradients(g, x, w, (stride, padding, dilation, groups), [True, True])
+    return last(gx), gw.contiguous()
+
+
+@_define(f"conv_input_grad(Tensor g, Tensor w, int[] size, {_WINDOW}) -> Tensor")
+def conv_input_grad(
+    g: Tensor, w: Tensor, size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int
+) -> Tensor:
+    """The gradient of x alone; size: x's height and width."""
+    x = g.new_empty((g.shape[0], *size, w.shape[1] * groups))
+    return last(_gradients(g, x, w, (stride, padding, dilation, groups), [True, False])[0])
+
+
+@_define(f"conv_weight_grad(Tensor g, Tensor x, int[] kernel, {_WINDOW}) -> Tensor")
+def conv_weight_grad(
+    g: Tensor, x: Tensor, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int
+) -> Tensor:
+    """The gradient of w alone; kernel: its height and width."""
+    w = g.new_empty((g.shape[3], x.shape[3] // groups, *kernel))
+    return _gradients(g, x, w, (stride, padding, dilation, groups), [False, True])[1].contiguous()
+
+
+@_define("stats(Tensor x) -> (Tensor, Tensor)")
+def stats(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (the population's) of each channel of x [N, ..., C]."""
+    mean = x.mean(list(range(x.dim() - 1)))
+    centred = x - mean
+    return mean, (centred * centred).mean(list(range(x.dim() - 1)))
+
+
+@_define(
+    "norm(Tensor x, Tensor mean, Tensor invstd, Tensor? weight, Tensor? bias, Tensor? residual, bool relu) "
+    "-> Tensor"
+)
+def norm(
+    x: Tensor,
+    mean: Tensor,
+    invstd: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    relu: bool,
+) -> Tensor:
+    """relu?((x - mean) * invstd * weight + bias + residual); x [N, ..., C], the rest but residual [C]."""
+    out = (x - mean) * (invstd if weight is None else invstd * weight)
+    out = out if bias is None else out + bias
+    out = out if residual is None else out + residual
+    return torch.relu(out) if relu else out
+
+
+@_define(
+    "norm_grad(Tensor g, Tensor x, Tensor mean, Tensor invstd, Tensor? weight, Tensor? out, Tensor? more, "
+    "bool train) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+def norm_grad(
+    g: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    invstd: Tensor,
+    weight: Tensor | None,
+    out: Tensor | None,
+    more: Tensor | None,
+    train: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of (x, weight, bias) of `norm`, and the masked gradient, which is the residual's.
+
+    The result's gradient is g + more, and zero where `out`, the result of the ReLU, is not above zero. train:
+    mean and invstd are x's own, so that it has a gradient through them (Ioffe and Szegedy 2015, part 3).
+    """
+    g = g.clone() if more is None else g + more
+    g = g if out is None else relu_grad(g, out)
+    axes = list(range(x.dim() - 1))
+    centred, total = x - mean, g.sum(axes)
+    along = (g * centred).sum(axes) * invstd
+    gx, count = g, x.numel() // x.shape[-1]
+    if train:
+        gx = g - total / count - centred * (along * invstd / count)
+    return gx * (invstd if weight is None else invstd * weight), along, total, g
+
+
+@_define("relu_grad(Tensor g, Tensor out) -> Tensor")
+def relu_grad(g: Tensor, out: Tensor) -> Tensor:
+    """g where ReLU's result `out` is above zero, else 0."""
+    return torch.where(out > 0, g, torch.zeros_like(g))
+
+
+def _conv_flops(x: Ints, w: Ints, *rest: Any, out_shape: Any = None, **named: Any) -> int:
+    y = out_shape[0] if isinstance(out_shape[0], (tuple, list, torch.Size)) else out_shape
+    return 2 * torch.Size(y).numel() * w[1] * w[2] * w[3]
+
+
+def _grad_flops(g: Ints, x: Ints, w: Ints, *rest: Any, out_shape: Any = None, **named: Any) -> int:
+    return 4 * torch.Size(g).numel() * w[1] * w[2] * w[3]
+
+
+def _input_grad_flops(g: Ints, w: Ints, *rest: Any, out_shape: Any = None, **named: Any) -> int:
+    return 2 * torch.Size(g).numel() * w[1] * w[2] * w[3]
+
+
+def _weight_grad_flops(g: Ints, x: Ints, *rest: Any, out_shape: Any = None, **named: Any) -> int:
+    return 2 * torch.Size(g).numel() * out_shape[1] * out_shape[2] * out_shape[3]
+
+
+for _name, _formula in (
+    ("conv", _conv_flops),
+    ("conv_stats", _conv_flops),
+    ("conv_grad", _grad_flops),
+    ("conv_input_grad", _input_grad_flops),
+    ("conv_weight_grad", _weight_grad_flops),
+):
+    register_flop_formula(getattr(torch.ops.clue, _name))(_formula)

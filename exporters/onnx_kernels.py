@@ -1,0 +1,85 @@
+"""The kernel library's operators as ONNX nodes of the domain "clue".
+
+kernels/src/ort_ops.h has their inputs, outputs and attributes.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from exporters.onnx_graph import Call, Result
+
+aten, clue = torch.ops.aten, torch.ops.clue
+
+DOMAIN, VERSION = "clue", 1
+
+
+def _geometry(c: Call, kernel: Sequence[int], window: int, size: Sequence[int]) -> list[int]:
+    """Kernel, stride, padding, dilation, groups, input size; arguments from `window` on are the window's."""
+    stride, padding, dilation, groups = (c[window + i] for i in range(4))
+    return [*kernel, *stride, *padding, *dilation, groups, *size]
+
+
+def _node(c: Call, op: str, inputs: Sequence[str | None], outputs: int = 1, **attributes: Any) -> Result:
+    """A node whose left-out inputs and unread last outputs have no name."""
+    names = [name or "" for name in inputs]
+    while names and not names[-1]:
+        names.pop()
+    made = c.b.add(op, *names, outputs=outputs, domain=DOMAIN, **attributes)
+    if outputs > 1:
+        parts: list[Any] = [user.args[1] for user in c.node.users if user.target is operator.getitem]
+        read = {int(part) for part in parts}
+        for index in set(range(outputs)) - read:
+            if index >= _OPTIONAL.get(op, outputs):
+                c.b.nodes[-1].output[index] = ""
+    return made
+
+
+_OPTIONAL = {"NormGrad": 3}  # the first output that may go unmade
+
+
+def _conv(outputs: int) -> Callable[[Call], Result]:
+    def translate(c: Call) -> Result:
+        geometry = _geometry(c, c.shape(1)[2:], 3, c.shape(0)[1:3])
+        return _node(c, "Conv", [c[0], c[1], c[2]], outputs, geometry=geometry)
+
+    return translate
+
+
+def _conv_grad(c: Call) -> Result:
+    geometry = _geometry(c, c.shape(2)[2:], 3, c.shape(1)[1:3])
+    return _node(c, "ConvGrad", [c[0], c[1], c[2]], 2, geometry=geometry)
+
+
+def _conv_input_grad(c: Call) -> Result:
+    return _node(c, "ConvInputGrad", [c[0], c[1]], geometry=_geometry(c, c.shape(1)[2:], 3, c[2]))
+
+
+def _conv_weight_grad(c: Call) -> Result:
+    return _node(c, "ConvWeightGrad", [c[0], c[1]], geometry=_geometry(c, c[2], 3, c.shape(1)[1:3]))
+
+
+def _norm(c: Call) -> Result:
+    return _node(c, "Norm", [c[i] for i in range(6)], relu=int(c[6]))
+
+
+def _norm_grad(c: Call) -> Result:
+    return _node(c, "NormGrad", [c[i] for i in range(7)], 4, train=int(c[7]))
+
+
+TABLE: dict[Any, Callable[[Call], Result]] = {
+    clue.conv.default: _conv(1),
+    clue.conv_stats.default: _conv(3),
+    clue.conv_grad.default: _conv_grad,
+    clue.conv_input_grad.default: _conv_input_grad,
+    clue.conv_weight_grad.default: _conv_weight_grad,
+    clue.stats.default: lambda c: _node(c, "Stats", [c[0]], 2),
+    clue.norm.default: _norm,
+    clue.norm_grad.default: _norm_grad,
+    # a ReLU's result is never below zero
+    clue.relu_grad.default: lambda c: c.b.add("Mul", c[0], c.b.add("Sign", c[1])),
+}

@@ -1,0 +1,246 @@
+// The three products of a convolution as register-tiled sums over shifted images (implicit GEMM).
+#pragma once
+
+#include <cstring>
+
+#include "scratch.h"
+#include "tile.h"
+
+namespace clue {
+namespace HWY_NAMESPACE {
+
+constexpr int kMostTaps = 1024;
+
+// A grid of positions of an image: where each position's channels begin in the source and in the result.
+struct Grid {
+    int height, width;
+    ptrdiff_t source_row, source_step, result_row, result_step;
+};
+
+inline size_t packed_floats(int taps, int k, int channels) { return size_t(taps) * k * padded(channels); }
+
+// result[position][0:channels] = sum over taps and k of source[position + offset[tap]][k] * w[...]. `w` lies in blocks
+// of up to kBlock channels, each [tap][k][channel of the block], filled up with zeros.
+inline void correlate(const Grid& grid, const float* source, float* result, const float* w,
+                      const ptrdiff_t* offset, int taps, int k, int channels) {
+    const int count = grid.height * grid.width;
+    alignas(64) float spare[kRows * kBlock];
+    for (int begin = 0; begin < channels; begin += kBlock) {
+        const int left = channels - begin < kBlock ? channels - begin : kBlock;
+        const int vectors = vectors_of(left), wide = vectors * kLanes;
+        const TileFn whole = tile_for(kRows, vectors);
+        int i = 0, j = 0;
+        for (int p = 0; p < count; p += kRows) {
+            const int rows = count - p < kRows ? count - p : kRows;
+            const float* x[kRows];
+            float *out[kRows], *to[kRows];
+            for (int m = 0; m < rows; ++m) {
+                x[m] = source + i * grid.source_row + j * grid.source_step;
+                to[m] = result + i * grid.result_row + j * grid.result_step + begin;
+                out[m] = left == wide ? to[m] : spare + m * kBlock;
+                if (++j == grid.width) j = 0, ++i;
+            }
+            (rows == kRows ? whole : tile_for(rows, vectors))(x, offset, taps, k, w, out);
+            if (left != wide)
+                for (int m = 0; m < rows; ++m) std::memcpy(to[m], out[m], left * sizeof(float));
+        }
+        w += size_t(taps) * k * wide;
+    }
+}
+
+// w[tap][k][channels] in the order that `correlate` takes; value(tap, k, channel) is the weight.
+template <class Value>
+void pack(int taps, int k, int channels, float* to, Value&& value) {
+    for (int begin = 0; begin < channels; begin += kBlock) {
+        const int left = channels - begin < kBlock ? channels - begin : kBlock;
+        const int wide = vectors_of(left) * kLanes;
+        for (int t = 0; t < taps; ++t)
+            for (int i = 0; i < k; ++i)
+                for (int j = 0; j < wide; ++j) *to++ = j < left ? value(t, i, begin + j) : 0.0f;
+    }
+}
+
+// An image with zeros around it.
+struct Padded {
+    int top, left, height, width, channels;  // height and width with the zeros
+    ptrdiff_t row() const { return ptrdiff_t(width) * channels; }
+    size_t floats() const { return size_t(height) * width * channels; }
+};
+
+// Copies rows of an image [h][w][channels] into the middle; `copy(from, to, floats)` may change values on the way.
+template <class Copy>
+void place(const Padded& shape, const float* image, int h, int w, float* to, Copy&& copy) {
+    to += shape.top * shape.row() + ptrdiff_t(shape.left) * shape.channels;
+    const ptrdiff_t line = ptrdiff_t(w) * shape.channels;
+    for (int i = 0; i < h; ++i, image += line, to += shape.row()) copy(image, to, line);
+}
+
+struct Plain {
+    void operator()(const float* from, float* to, ptrdiff_t n) const { std::memcpy(to, from, n * sizeof(float)); }
+};
+
+// forward
+
+inline Padded forward_source(const Conv& s) {
+    return {s.ph, s.pw, s.h + 2 * s.ph, s.w + 2 * s.pw, s.c};
+}
+
+inline void forward_offsets(const Conv& s, const Padded& p, ptrdiff_t* offset) {
+    for (int a = 0; a < s.kh; ++a)
+        for (int b = 0; b < s.kw; ++b) *offset++ = a * s.dh * p.row() + ptrdiff_t(b) * s.dw * s.c;
+}
+
+inline void pack_forward(const Conv& s, const float* w, float* to) {
+    const int taps = s.taps(), k = s.ci(), o = s.co();
+    for (int g = 0; g < s.groups; ++g, w += size_t(o) * k * taps, to += packed_floats(taps, k, o))
+        pack(taps, k, o, to, [=](int t, int i, int j) { return w[(size_t(j) * k + i) * taps + t]; });
+}
+
+// One image: `source` is padded as forward_source says.
+inline void forward_image(const Conv& s, const Padded& p, const ptrdiff_t* offset, const float* source,
+                          const float* packed, float* y) {
+    const Grid grid{s.ho, s.wo, s.sh * p.row(), ptrdiff_t(s.sw) * s.c, ptrdiff_t(s.wo) * s.o, s.o};
+    const size_t each = packed_floats(s.taps(), s.ci(), s.co());
+    for (int g = 0; g < s.groups; ++g)
+        correlate(grid, source + g * s.ci(), y + g * s.co(), packed + g * each, offset, s.taps(), s.ci(), s.co());
+}
+
+// gradient of the input: for each remainder of the input's position by the stride, the taps that reach it
+
+struct Axis {  // one remainder along one axis: input positions r, r + stride, ...: taps and their shifts of the output
+    int count;
+    int taps[64], shift[64];
+};
+
+inline int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+
+inline Axis axis_of(int r, int k, int stride, int pad, int dilation) {
+    Axis axis{};
+    for (int t = 0; t < k; ++t) {
+        const int from = r + pad - t * dilation;
+        if (from - floor_div(from, stride) * stride == 0) {
+            axis.taps[axis.count] = t;
+            axis.shift[axis.count++] = floor_div(from, stride);
+        }
+    }
+    return axis;
+}
+
+// Zeros that the output's gradient needs around it along one axis: before and after.
+inline void margins(int size, int out, int k, int stride, int pad, int dilation, int* before, int* after) {
+    *before = *after = 0;
+    for (int r = 0; r < stride && r < size; ++r) {
+        const Axis axis = axis_of(r, k, stride, pad, dilation);
+        const int last = (size - 1 - r) / stride;
+        for (int i = 0; i < axis.count; ++i) {
+            if (-axis.shift[i] > *before) *before = -axis.shift[i];
+            if (last + axis.shift[i] - (out - 1) > *after) *after = last + axis.shift[i] - (out - 1);
+        }
+    }
+}
+
+inline Padded backward_source(const Conv& s) {
+    int top, bottom, left, right;
+    margins(s.h, s.ho, s.kh, s.sh, s.ph, s.dh, &top, &bottom);
+    margins(s.w, s.wo, s.kw, s.sw, s.pw, s.dw, &left, &right);
+    return {top, left, s.ho + top + bottom, s.wo + left + right, s.o};
+}
+
+// The classes of input positions, in the order of `pack_backward` and `backward_image`.
+template <class Class>
+void each_class(const Conv& s, Class&& fn) {
+    for (int r = 0; r < s.sh && r < s.h; ++r)
+        for (int q = 0; q < s.sw && q < s.w; ++q)
+            fn(r, q, axis_of(r, s.kh, s.sh, s.ph, s.dh), axis_of(q, s.kw, s.sw, s.pw, s.dw));
+}
+
+inline size_t backward_packed_floats(const Conv& s) {
+    return s.groups * packed_floats(s.taps(), s.co(), s.ci());  // a tap belongs to one class
+}
+
+inline void pack_backward(const Conv& s, const float* w, float* to) {
+    const int taps = s.taps(), k = s.ci(), o = s.co();
+    each_class(s, [&](int, int, const Axis& v, const Axis& h) {
+        for (int g = 0; g < s.groups; ++g) {
+            const float* wg = w + size_t(g) * o * k * taps;
+            pack(v.count * h.count, o, k, to, [&](int t, int i, int j) {
+                return wg[(size_t(i) * k + j) * taps + v.taps[t / h.count] * s.kw + h.taps[t % h.count]];
+            });
+            to += packed_floats(v.count * h.count, o, k);
+        }
+    });
+}
+
+inline void backward_image(const Conv& s, const Padded& p, const float* source, const float* packed, float* gx) {
+    const float* middle = source + p.top * p.row() + ptrdiff_t(p.left) * s.o;
+    ptrdiff_t offset[kMostTaps];
+    each_class(s, [&](int r, int q, const Axis& v, const Axis& h) {
+        int taps = 0;
+        for (int a = 0; a < v.count; ++a)
+            for (int b = 0; b < h.count; ++b) offset[taps++] = v.shift[a] * p.row() + ptrdiff_t(h.shift[b]) * s.o;
+        const Grid grid{(s.h - 1 - r) / s.sh + 1, (s.w - 1 - q) / s.sw + 1, p.row(), s.o,
+                        ptrdiff_t(s.sh) * s.w * s.c, ptrdiff_t(s.sw) * s.c};
+        float* to = gx + (ptrdiff_t(r) * s.w + q) * s.c;
+        for (int g = 0; g < s.groups; ++g) {
+            correlate(grid, middle + g * s.co(), to + g * s.ci(), packed, offset, taps, s.co(), s.ci());
+            packed += packed_floats(taps, s.co(), s.ci());
+        }
+    });
+}
+
+// gradient of the weights
+
+// Sums as [group][tap][k][padded(out channels)].
+inline size_t weight_sums_floats(const Conv& s) { return size_t(s.groups) * s.taps() * s.ci() * padded(s.co()); }
+
+// How many positions at a time: their x and g should stay in the first cache.
+inline int rows_at_once(const Conv& s, int width_floats) {
+    const int rows = 4096 / (width_floats > 0 ? width_floats : 1);
+    return rows < 1 ? 1 : (rows > s.ho ? s.ho : rows);
+}
+
+// Adds one image: `source` padded as forward_source says; g [ho][row of g_row floats] of o channels, readable beyond
+// the last channel up to a whole vector.
+inline void weight_image(const Conv& s, const Padded& p, const float* source, const float* g, ptrdiff_t g_row,
+                         float* sums) {
+    const int k = s.ci(), o = s.co(), wide = padded(o);
+    const int step = rows_at_once(s, s.wo * s.o);
+    const int parts = (k + 5) / 6;
+    for (int first = 0; first < s.ho; first += step) {
+        const int rows = s.ho - first < step ? s.ho - first : step;
+        float* to = sums;
+        for (int group = 0; group < s.groups; ++group)
+            for (int a = 0; a < s.kh; ++a)
+                for (int b = 0; b < s.kw; ++b, to += size_t(k) * wide) {
+                    const float* x = source + (ptrdiff_t(first) * s.sh + a * s.dh) * p.row() +
+                                     ptrdiff_t(b) * s.dw * s.c + group * k;
+                    for (int part = 0; part < parts; ++part) {
+                        const int from = k * part / parts, m = k * (part + 1) / parts - from;
+                        for (int begin = 0; begin < o; begin += kBlock) {
+                            const int left = o - begin < kBlock ? o - begin : kBlock;
+                            outer_for(m, vectors_of(left))(
+                                x + from, s.sh * p.row(), ptrdiff_t(s.sw) * s.c,
+                                g + first * g_row + group * o + begin, g_row, s.o, rows, s.wo,
+                                to + size_t(from) * wide + begin, wide);
+                        }
+                    }
+                }
+    }
+}
+
+// The sums of several tasks, each `stride` floats behind the one before, as a gradient [o][k][tap].
+inline void unpack_weight(const Conv& s, const float* sums, int count, size_t stride, float* gw) {
+    const int k = s.ci(), o = s.co(), taps = s.taps(), wide = padded(o);
+    for (int group = 0; group < s.groups; ++group, sums += size_t(taps) * k * wide)
+        for (int j = 0; j < o; ++j)
+            for (int i = 0; i < k; ++i)
+                for (int t = 0; t < taps; ++t) {
+                    float total = 0;
+                    const float* at = sums + (size_t(t) * k + i) * wide + j;
+                    for (int c = 0; c < count; ++c) total += at[c * stride];
+                    *gw++ = total;
+                }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace clue

@@ -1,0 +1,172 @@
+// The operators of the domain "clue": what each takes, and how it calls the kernels. Activations are NHWC.
+#pragma once
+
+#include "ort_kernel.h"
+
+namespace clue::ort {
+
+// What the convolutions share. geometry: kernel height, width, strides, padding, dilation, groups, input height, width.
+class ConvBase {
+   public:
+    explicit ConvBase(const Attributes& attributes) {
+        const auto g = attributes.integers("geometry", 11);
+        for (int i = 0; i < 11; ++i) require(g[i] >= (i == 4 || i == 5 ? 0 : 1) && g[i] < 1 << 20, "geometry: out of range");
+        shape_.kh = int(g[0]), shape_.kw = int(g[1]), shape_.sh = int(g[2]), shape_.sw = int(g[3]);
+        shape_.ph = int(g[4]), shape_.pw = int(g[5]), shape_.dh = int(g[6]), shape_.dw = int(g[7]);
+        shape_.groups = int(g[8]), shape_.h = int(g[9]), shape_.w = int(g[10]);
+        require(shape_.kh <= 64 && shape_.kw <= 64 && shape_.taps() <= 1024, "geometry: the kernel is too large");
+        shape_.ho = (shape_.h + 2 * shape_.ph - shape_.dh * (shape_.kh - 1) - 1) / shape_.sh + 1;
+        shape_.wo = (shape_.w + 2 * shape_.pw - shape_.dw * (shape_.kw - 1) - 1) / shape_.sw + 1;
+        require(shape_.ho > 0 && shape_.wo > 0, "geometry: the kernel is larger than the image");
+    }
+
+   protected:
+    // x [n][h][w][c], g [n][ho][wo][o], w [o][c / groups][kh][kw]: those that are there must agree.
+    Conv shape(const Tensor& x, const Tensor& g, const Tensor& w) const {
+        Conv s = shape_;
+        s.n = int((x ? x : g).shape.at(0));
+        s.o = int(w ? w.shape.at(0) : g.shape.at(3));
+        s.c = int(x ? x.shape.at(3) : w.shape.at(1) * s.groups);
+        require(s.c % s.groups == 0 && s.o % s.groups == 0, "channels are no multiple of the groups");
+        require(!x || x.shape == Shape{s.n, s.h, s.w, s.c}, "x does not have the shape of the geometry");
+        require(!g || g.shape == Shape{s.n, s.ho, s.wo, s.o}, "the gradient does not have the shape of the geometry");
+        require(!w || w.shape == Shape{s.o, s.ci(), s.kh, s.kw}, "the weights do not have the shape of the geometry");
+        return s;
+    }
+    static Shape image_in(const Conv& s) { return {s.n, s.h, s.w, s.c}; }
+    static Shape image_out(const Conv& s) { return {s.n, s.ho, s.wo, s.o}; }
+
+    Conv shape_{};
+};
+
+// y = Conv(x, w, [bias]); mean and variance of y's channels too, where something reads them.
+struct ConvOp : ConvBase {
+    static constexpr const char* kName = "Conv";
+    static constexpr size_t kInputs = 3, kLeastInputs = 2, kOutputs = 3, kLeastOutputs = 1;
+    using ConvBase::ConvBase;
+
+    void operator()(const Kernels& kernels, const Run& run) const {
+        const Tensor x = run.input(0), w = run.input(1), bias = run.input(2);
+        const Conv s = shape(x, Tensor(), w);
+        require(!bias || bias.shape == Shape{s.o}, "the bias does not have one value for each channel");
+        float* y = run.output(0, image_out(s));
+        float *mean = run.output(1, {s.o}), *var = run.output(2, {s.o});
+        require((mean == nullptr) == (var == nullptr), "mean and variance come together");
+        kernels.conv(s, x.data, w.data, bias.data, y, mean, var, run.parallel());
+    }
+};
+
+// gx, gw = ConvGrad(g, x, w).
+struct ConvGradOp : ConvBase {
+    static constexpr const char* kName = "ConvGrad";
+    static constexpr size_t kInputs = 3, kLeastInputs = 3, kOutputs = 2, kLeastOutputs = 2;
+    using ConvBase::ConvBase;
+
+    void operator()(const Kernels& kernels, const Run& run) const {
+        const Tensor g = run.input(0), x = run.input(1), w = run.input(2);
+        const Conv s = shape(x, g, w);
+        float *gx = run.output(0, image_in(s)), *gw = run.output(1, {s.o, s.ci(), s.kh, s.kw});
+        kernels.conv_grad(s, g.data, x.data, w.data, gx, gw, run.parallel());
+    }
+};
+
+// gx = ConvInputGrad(g, w).
+struct ConvInputGradOp : ConvBase {
+    static constexpr const char* kName = "ConvInputGrad";
+    static constexpr size_t kInputs = 2, kLeastInputs = 2, kOutputs = 1, kLeastOutputs = 1;
+    using ConvBase::ConvBase;
+
+    void operator()(const Kernels& kernels, const Run& run) const {
+        const Tensor g = run.input(0), w = run.input(1);
+        const Conv s = shape(Tensor(), g, w);
+        kernels.conv_grad(s, g.data, nullptr, w.data, run.output(0, image_in(s)), nullptr, run.parallel());
+    }
+};
+
+// gw = ConvWeightGrad(g, x).
+struct ConvWeightGradOp : ConvBase {
+    static constexpr const char* kName = "ConvWeightGrad";
+    static constexpr size_t kInputs = 2, kLeastInputs = 2, kOutputs = 1, kLeastOutputs = 1;
+    using ConvBase::ConvBase;
+
+    void operator()(const Kernels& kernels, const Run& run) const {
+        const Tensor g = run.input(0), x = run.input(1);
+        const Conv s = shape(x, g, Tensor());
+        float* gw = run.output(0, {s.o, s.ci(), s.kh, s.kw});
+        kernels.conv_grad(s, g.data, x.data, nullptr, nullptr, gw, run.parallel());
+    }
+};
+
+// What lies between the batch and the channels counts as positions.
+inline int positions_of(const Tensor& x) {
+    require(x.shape.size() >= 2, "an activation has a batch and channels at least");
+    int64_t count = 1;
+    for (size_t i = 1; i + 1 < x.shape.size(); ++i) count *= x.shape[i];
+    return int(count);
+}
+
+inline void per_channel(const Tensor& value, int channels, const char* what) {
+    require(!value || value.shape == Shape{channels}, what);
+}
+
+// mean, var = Stats(x): of each channel, the population's variance.
+struct StatsOp {
+    static constexpr const char* kName = "Stats";
+    static constexpr size_t kInputs = 1, kLeastInputs = 1, kOutputs = 2, kLeastOutputs = 2;
+    explicit StatsOp(const Attributes&) {}
+
+    void operator()(const Kernels& kernels, const Run& run) const {
+        const Tensor x = run.input(0);
+        const int n = int(x.shape.at(0)), positions = positions_of(x), c = int(x.shape.back());
+        float *mean = run.output(0, {c}), *var = run.output(1, {c});
+        kernels.stats(n, positions, c, x.data, mean, var, run.parallel());
+    }
+};
+
+// y = relu?((x - mean) * invstd * weight + bias + residual); weight, bias, residual may be left out.
+struct NormOp {
+    static constexpr const char* kName = "Norm";
+    static constexpr size_t kInputs = 6, kLeastInputs = 3, kOutputs = 1, kLeastOutputs = 1;
+    explicit NormOp(const Attributes& a) : relu_(a.integer("relu") != 0) {}
+
+    void operator()(const Kernels& kernels, const Run& run) const {
+        const Tensor x = run.input(0), mean = run.input(1), invstd = run.input(2), weight = run.input(3),
+                     bias = run.input(4), residual = run.input(5);
+        const int c = int(x.shape.back());
+        for (const Tensor* each : {&mean, &invstd, &weight, &bias}) per_channel(*each, c, "one value for each channel is due");
+        require(!residual || residual.shape == x.shape, "the residual does not have the shape of x");
+        kernels.norm({int(x.shape[0]), positions_of(x), c, relu_, x.data, mean.data, invstd.data, weight.data, bias.data,
+                      residual.data, run.output(0, x.shape)},
+                     run.parallel());
+    }
+
+   private:
+    bool relu_;
+};
+
+// gx, gweight, gbias, [masked] = NormGrad(g, x, mean, invstd, [weight], [out], [more]): the gradient is g + more, and zero where
+// out, the result of a ReLU behind the norm, is not above zero; masked is that gradient. train: the statistics are those of x itself.
+struct NormGradOp {
+    static constexpr const char* kName = "NormGrad";
+    static constexpr size_t kInputs = 7, kLeastInputs = 4, kOutputs = 4, kLeastOutputs = 3;
+    explicit NormGradOp(const Attributes& a) : train_(a.integer("train") != 0) {}
+
+    void operator()(const Kernels& kernels, const Run& run) const {
+        const Tensor g = run.input(0), x = run.input(1), mean = run.input(2), invstd = run.input(3), weight = run.input(4),
+                     out = run.input(5), more = run.input(6);
+        const int c = int(x.shape.back());
+        for (const Tensor* each : {&mean, &invstd, &weight}) per_channel(*each, c, "one value for each channel is due");
+        for (const Tensor* each : {&g, &out, &more})
+            require(!*each || each->shape == x.shape, "g, out and more must have the shape of x");
+        float *gx = run.output(0, x.shape), *gw = run.output(1, {c}), *gb = run.output(2, {c});
+        float* kept = run.output(3, x.shape);
+        kernels.norm_grad({int(x.shape[0]), positions_of(x), c, train_, g.data, more.data, out.data, x.data, mean.data,
+                           invstd.data, weight.data, gx, gw, gb, kept},
+                          run.parallel());
+    }
+
+   private:
+    bool train_;
+};
+
+}  // namespace clue::ort

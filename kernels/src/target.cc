@@ -1,0 +1,209 @@
+// The kernels for the instruction set that this file is compiled for (CLUE_TARGET names the function).
+#include <type_traits>
+
+#include "kernels.h"
+#include "norm.h"
+
+#include "depthwise.h"
+#include "winograd.h"
+
+namespace clue {
+namespace HWY_NAMESPACE {
+
+// Floats behind the end of a gradient that `outer` may read where channels do not fill a vector.
+constexpr int kBeyond = 64;
+
+static size_t rounded(size_t floats) { return (floats + 15) / 16 * 16; }
+
+// Which way a convolution's products are taken.
+enum class Way { kDirect, kDepthwise, kWinograd };
+
+static Way way_of(const Conv& s) {
+    if (is_depthwise(s)) return Way::kDepthwise;
+    return is_winograd(s) ? Way::kWinograd : Way::kDirect;
+}
+
+static void conv(const Conv& s, const float* x, const float* w, const float* bias, float* y, float* mean, float* var,
+                 const Parallel& parallel) {
+    const Way way = way_of(s);
+    const Tiles tiles = tiles_of(s.ho, s.wo, s.c, s.o);
+    const Padded p = way == Way::kWinograd ? tiled(forward_source(s), tiles) : forward_source(s);
+    const size_t packed_size = rounded(way == Way::kDepthwise ? size_t(s.taps()) * s.c
+                                       : way == Way::kWinograd ? kParts * packed_floats(1, s.c, s.o)
+                                                               : s.groups * packed_floats(s.taps(), s.ci(), s.co()));
+    const int tasks = tasks_of(s.n), positions = s.ho * s.wo;
+    float* packed = scratch_shared(packed_size + size_t(s.n) * 3 * s.o);
+    float* parts = packed + packed_size;
+    if (way == Way::kDepthwise) pack_depthwise(s, w, packed);
+    else if (way == Way::kDirect) pack_forward(s, w, packed);
+    else pack_winograd(s.c, s.o, packed, [=](int i, int j, int t) { return w[(size_t(j) * s.c + i) * 9 + t]; });
+    const bool copies = s.ph || s.pw || way == Way::kWinograd;
+    const int most = way == Way::kWinograd ? tiles.images() : 1;  // images at a time
+    parallel(tasks, [&](size_t task) {
+        ptrdiff_t offset[kMostTaps];
+        forward_offsets(s, p, offset);
+        const size_t source_size = rounded(most * p.floats());
+        float* source = copies ? scratch(source_size + (way == Way::kWinograd ? winograd_floats(tiles, s.c, s.o) : 0)) : nullptr;
+        if (copies) std::memset(source, 0, source_size * sizeof(float));
+        const int end = first_of(task + 1, tasks, s.n);
+        for (int i = first_of(task, tasks, s.n); i < end;) {
+            const int count = end - i < most ? end - i : most;
+            const float* image = x + i * s.image_in();
+            float* to = y + i * s.image_out();
+            for (int k = 0; copies && k < count; ++k)
+                place(p, image + k * s.image_in(), s.h, s.w, source + k * p.floats(), Plain());
+            if (way == Way::kDepthwise) depthwise_forward(s, p, offset, copies ? source : image, packed, to);
+            else if (way == Way::kDirect) forward_image(s, p, offset, copies ? source : image, packed, to);
+            else winograd_images(tiles, p, source, count, packed, s.o, to, source + source_size);
+            for (int q = 0; bias && q < count * positions; ++q)
+                for (int c = 0; c < s.o; ++c) to[size_t(q) * s.o + c] += bias[c];
+            for (int k = 0; mean && k < count; ++k)
+                moments_image(to + k * s.image_out(), positions, s.o, parts + size_t(i + k) * 3 * s.o);
+            i += count;
+        }
+    });
+    if (mean) moments(parts, s.n, positions, s.o, mean, var);
+}
+
+static void conv_grad(const Conv& s, const float* g, const float* x, const float* w, float* gx, float* gw,
+                      const Parallel& parallel) {
+    const Way way = way_of(s);
+    const Tiles tiles = tiles_of(s.ho, s.wo, s.c, s.o), back = tiles_of(s.h, s.w, s.o, s.c);
+    Padded p = forward_source(s), q = backward_source(s);
+    size_t packed_size = 0, sums_size = 0, work_size = 0;
+    int most = 1;
+    switch (way) {
+        case Way::kDepthwise: packed_size = sums_size = size_t(s.taps()) * s.c; break;
+        case Way::kDirect: packed_size = backward_packed_floats(s), sums_size = weight_sums_floats(s); break;
+        case Way::kWinograd:
+            p = tiled(p, tiles), q = tiled(q, back);
+            packed_size = kParts * packed_floats(1, s.o, s.c), sums_size = kParts * size_t(s.c) * padded(s.o);
+            work_size = winograd_floats(tiles, s.c, s.o);
+            if (winograd_floats(back, s.o, s.c) > work_size) work_size = winograd_floats(back, s.o, s.c);
+            most = tiles.images();
+    }
+    packed_size = gx ? rounded(packed_size) : 0, sums_size = gw ? rounded(sums_size) : 0;
+    const int tasks = tasks_of(s.n);
+    float* packed = scratch_shared(packed_size + tasks * sums_size);
+    float* sums = packed + packed_size;
+    if (gx && way == Way::kDepthwise) pack_depthwise(s, w, packed);
+    else if (gx && way == Way::kDirect) pack_backward(s, w, packed);
+    else if (gx) pack_winograd(s.o, s.c, packed, [=](int i, int j, int t) { return w[(size_t(i) * s.c + j) * 9 + 8 - t]; });
+    const size_t source_size = gw ? rounded(most * p.floats()) : 0, gradient_size = rounded(most * q.floats() + kBeyond);
+    parallel(tasks, [&](size_t task) {
+        ptrdiff_t offset[kMostTaps];
+        forward_offsets(s, p, offset);
+        float* source = scratch(source_size + gradient_size + work_size);
+        float *gradient = source + source_size, *work = gradient + gradient_size;
+        std::memset(source, 0, (source_size + gradient_size) * sizeof(float));
+        float* own = sums + task * sums_size;
+        if (gw) std::memset(own, 0, sums_size * sizeof(float));
+        const float* middle = gradient + q.top * q.row() + ptrdiff_t(q.left) * q.channels;
+        const int end = first_of(task + 1, tasks, s.n);
+        for (int i = first_of(task, tasks, s.n); i < end;) {
+            const int count = end - i < most ? end - i : most;
+            float* to = gx ? gx + i * s.image_in() : nullptr;
+            for (int k = 0; k < count; ++k) {
+                place(q, g + (i + k) * s.image_out(), s.ho, s.wo, gradient + k * q.floats(), Plain());
+                if (gw) place(p, x + (i + k) * s.image_in(), s.h, s.w, source + k * p.floats(), Plain());
+            }
+            if (way == Way::kDepthwise) {
+                if (gw) depthwise_weight(s, p, offset, source, middle, q.row(), own);
+                if (gx) depthwise_backward(s, q, gradient, packed, to);
+            } else if (way == Way::kDirect) {
+                if (gw) weight_image(s, p, source, middle, q.row(), own);
+                if (gx) backward_image(s, q, gradient, packed, to);
+            } else {
+                if (gw) winograd_weight(tiles, p, source, count, middle, q.row(), q.floats(), s.o, own, work);
+                if (gx) winograd_images(back, q, gradient, count, packed, s.c, to, work);
+            }
+            i += count;
+        }
+    });
+    if (gw && way == Way::kDepthwise) unpack_depthwise(s, sums, tasks, sums_size, gw);
+    else if (gw && way == Way::kDirect) unpack_weight(s, sums, tasks, sums_size, gw);
+    else if (gw) unpack_winograd(s.c, s.o, sums, tasks, sums_size, gw);
+}
+
+static void stats(int n, int positions, int channels, const float* x, float* mean, float* var,
+                  const Parallel& parallel) {
+    float* parts = scratch_shared(size_t(n) * 3 * channels);
+    const int tasks = tasks_of(n);
+    parallel(tasks, [&](size_t task) {
+        for (int i = first_of(task, tasks, n); i < first_of(task + 1, tasks, n); ++i)
+            moments_image(x + size_t(i) * positions * channels, positions, channels, parts + size_t(i) * 3 * channels);
+    });
+    moments(parts, n, positions, channels, mean, var);
+}
+
+static void norm(const Norm& s, const Parallel& parallel) {
+    float* scale = scratch_shared(2 * size_t(s.channels));
+    float* shift = scale + s.channels;
+    for (int c = 0; c < s.channels; ++c) {
+        scale[c] = (s.weight ? s.weight[c] : 1.0f) * s.invstd[c];
+        shift[c] = s.bias ? s.bias[c] : 0.0f;
+    }
+    const auto run = s.residual ? (s.relu ? normalise<true, true> : normalise<true, false>)
+                                : (s.relu ? normalise<false, true> : normalise<false, false>);
+    const int tasks = tasks_of(s.n);
+    parallel(tasks, [&](size_t task) {
+        const int first = first_of(task, tasks, s.n), end = first_of(task + 1, tasks, s.n);
+        const size_t at = size_t(first) * s.positions * s.channels;
+        run(s.x + at, s.mean, scale, shift, s.residual ? s.residual + at : nullptr, (end - first) * s.positions, s.channels,
+            s.y + at);
+    });
+}
+
+template <bool kMore, bool kMask>
+static void norm_grad_as(const NormGrad& s, const Parallel& parallel) {
+    const int tasks = tasks_of(s.n), c = s.channels;
+    const size_t image = size_t(s.positions) * c;
+    float* parts = scratch_shared((2 * size_t(s.n) + 3) * c);
+    float* abe = parts + 2 * size_t(s.n) * c;
+    const auto masked = [&](size_t at) {
+        return Masked{s.g + at, kMore ? s.more + at : nullptr, kMask ? s.out + at : nullptr};
+    };
+    parallel(tasks, [&](size_t task) {
+        for (int i = first_of(task, tasks, s.n); i < first_of(task + 1, tasks, s.n); ++i) {
+            const size_t at = i * image;
+            float* part = parts + size_t(i) * 2 * c;
+            if (s.kept) norm_sums<kMore, kMask, true>(masked(at), s.x + at, s.mean, s.positions, c, s.kept + at, part);
+            else norm_sums<kMore, kMask, false>(masked(at), s.x + at, s.mean, s.positions, c, nullptr, part);
+        }
+    });
+    const double count = double(s.n) * s.positions;
+    for (int k = 0; k < c; ++k) {
+        double sum = 0, product = 0;
+        for (int i = 0; i < s.n; ++i) sum += parts[size_t(i) * 2 * c + k], product += parts[size_t(i) * 2 * c + c + k];
+        const double inverse = s.invstd[k], a = (s.weight ? s.weight[k] : 1.0) * inverse;
+        const double along = s.train ? product * inverse * inverse / count : 0, level = s.train ? sum / count : 0;
+        s.gw[k] = float(product * inverse);
+        s.gb[k] = float(sum);
+        abe[k] = float(a);
+        abe[c + k] = float(-a * along);
+        abe[2 * c + k] = float(-a * level);
+    }
+    if (!s.gx) return;
+    parallel(tasks, [&](size_t task) {
+        const int first = first_of(task, tasks, s.n), end = first_of(task + 1, tasks, s.n);
+        const size_t at = first * image;
+        if (s.kept) norm_apply<false, false>(Masked{s.kept + at, nullptr, nullptr}, s.x + at, s.mean, abe,
+                                             (end - first) * s.positions, c, s.gx + at);
+        else norm_apply<kMore, kMask>(masked(at), s.x + at, s.mean, abe, (end - first) * s.positions, c, s.gx + at);
+    });
+}
+
+static void norm_grad(const NormGrad& s, const Parallel& parallel) {
+    if (s.more) (s.out ? norm_grad_as<true, true> : norm_grad_as<true, false>)(s, parallel);
+    else (s.out ? norm_grad_as<false, true> : norm_grad_as<false, false>)(s, parallel);
+}
+
+}  // namespace HWY_NAMESPACE
+
+const Kernels* CLUE_TARGET() {
+    using namespace HWY_NAMESPACE;
+    static const Kernels table{HWY_STR(HWY_NAMESPACE), conv, conv_grad, stats, norm, norm_grad};
+    return &table;
+}
+
+}  // namespace clue

@@ -1,0 +1,117 @@
+"""Every operator of the kernel library against its float64 reference, on even and odd shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from kernel_case import run
+from torch import Tensor
+
+from clue_mobile.lowering import kernels  # registers the references
+
+assert kernels
+clue = torch.ops.clue
+
+# x, w [o, c / groups, kh, kw], stride, padding, dilation, groups
+CONVS: dict[str, Any] = {
+    "winograd": ([2, 32, 32, 16], [16, 16, 3, 3], [1, 1], [1, 1], [1, 1], 1),
+    "winograd of several images": ([7, 8, 8, 16], [24, 16, 3, 3], [1, 1], [1, 1], [1, 1], 1),
+    "winograd, odd": ([3, 7, 5, 9], [21, 9, 3, 3], [1, 1], [1, 1], [1, 1], 1),
+    "winograd without padding": ([2, 33, 33, 8], [8, 8, 3, 3], [1, 1], [0, 0], [1, 1], 1),
+    "winograd, padding 2": ([5, 3, 4, 12], [16, 12, 3, 3], [1, 1], [2, 2], [1, 1], 1),
+    "winograd, many weights": ([5, 7, 7, 140], [130, 140, 3, 3], [1, 1], [1, 1], [1, 1], 1),
+    "stride 2": ([3, 9, 11, 16], [32, 16, 3, 3], [2, 2], [1, 1], [1, 1], 1),
+    "few channels": ([1, 7, 8, 3], [5, 3, 3, 3], [1, 1], [1, 1], [1, 1], 1),
+    "1x1": ([9, 13, 10, 12], [20, 12, 1, 1], [1, 1], [0, 0], [1, 1], 1),
+    "1x1, stride 2 that leaves a rest": ([2, 13, 10, 12], [20, 12, 1, 1], [2, 2], [0, 0], [1, 1], 1),
+    "groups, dilation, two strides": ([2, 15, 14, 6], [9, 2, 5, 3], [2, 3], [2, 1], [2, 1], 3),
+    "depthwise": ([2, 9, 9, 24], [24, 1, 3, 3], [1, 1], [1, 1], [1, 1], 24),
+    "depthwise, odd, stride 2": ([2, 9, 10, 19], [19, 1, 3, 3], [2, 2], [1, 1], [1, 1], 19),
+    "patches": ([2, 32, 32, 3], [24, 3, 8, 8], [8, 8], [0, 0], [1, 1], 1),
+    "windows with gaps": ([2, 10, 10, 5], [7, 5, 2, 2], [3, 3], [0, 0], [1, 1], 1),
+}
+
+
+def draw(*shape: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).float().double()
+
+
+def array(value: Tensor | None) -> np.ndarray[Any, Any] | None:
+    return None if value is None else value.float().contiguous().numpy()
+
+
+def check(got: list[np.ndarray[Any, Any]], want: list[Tensor], tolerance: float = 1e-5) -> None:
+    for number, (have, due) in enumerate(zip(got, want, strict=True)):
+        error = float(np.abs(have - due.numpy()).max() / due.abs().max())
+        assert error <= tolerance, f"output {number}: {error}"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", CONVS)
+def test_convolutions(name: str, threads: int) -> None:
+    size, kernel, *window = CONVS[name]
+    x, w, bias = draw(*size, seed=1), draw(*kernel, seed=2), draw(kernel[0], seed=3)
+    stride, padding, dilation, groups = window
+    geometry = [*kernel[2:], *stride, *padding, *dilation, groups, *size[1:3]]
+    want = clue.conv_stats(x, w, bias, *window)
+    check(run("Conv", [array(x), array(w), array(bias)], ["y", "m", "v"], threads, geometry=geometry), want)
+    (y,) = run("Conv", [array(x), array(w)], ["y"], threads, geometry=geometry)
+    check([y], [clue.conv(x, w, None, *window)])
+    g = draw(*y.shape, seed=4)
+    gx, gw = clue.conv_grad(g, x, w, *window)
+    check(run("ConvGrad", [array(g), array(x), array(w)], ["x", "w"], threads, geometry=geometry), [gx, gw])
+    check(run("ConvInputGrad", [array(g), array(w)], ["x"], threads, geometry=geometry), [gx])
+    check(run("ConvWeightGrad", [array(g), array(x)], ["w"], threads, geometry=geometry), [gw])
+
+
+@pytest.mark.parametrize("shape", [[4, 8, 8, 16], [3, 5, 7, 21], [9, 3, 3, 70], [6, 1, 1, 3]], ids=str)
+def test_norms(shape: list[int]) -> None:
+    x = 2 * draw(*shape, seed=1) + 50  # a mean far above the spread
+    x = x.float().double()
+    weight, bias = draw(shape[-1], seed=2), draw(shape[-1], seed=3)
+    residual, g, more = (draw(*shape, seed=4 + i) for i in range(3))
+    mean, var = clue.stats(x)
+    check(run("Stats", [array(x)], ["m", "v"]), [mean, var], 1e-6)
+    invstd = torch.rsqrt(var + 1e-5)
+    fixed = [array(v) for v in (x, mean, invstd)]
+    for affine in ([weight, bias], [None, None]):
+        for added in (residual, None):
+            for relu in (False, True):
+                want = clue.norm(x, mean, invstd, *affine, added, relu)
+                given = [*fixed, *map(array, affine), array(added)]
+                check(run("Norm", given, ["y"], relu=int(relu)), [want], 1e-5)
+    out = clue.norm(x, mean, invstd, weight, bias, residual, True)
+    for masked in (out, None):
+        for second in (more, None):
+            for train in (True, False):
+                want = clue.norm_grad(g, x, mean, invstd, weight, masked, second, train)
+                given = [array(v) for v in (g, x, mean, invstd, weight, masked, second)]
+                check(run("NormGrad", given, ["x", "w", "b", "kept"], train=int(train)), list(want), 1e-5)
+                three = run("NormGrad", given, ["x", "w", "b"], train=int(train))
+                check(three, list(want[:3]), 1e-5)
+
+
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    x, w = array(draw(9, 16, 16, 16, seed=1)), array(draw(16, 16, 3, 3, seed=2))
+    g = array(draw(9, 16, 16, 16, seed=3))
+    geometry = [3, 3, 1, 1, 1, 1, 1, 1, 1, 16, 16]
+    one, two = (run("ConvGrad", [g, x, w], ["x", "w"], threads, geometry=geometry) for threads in (1, 2))
+    for left, right in zip(one, two, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize(("shape", "geometry", "says"), [
+    ([1, 8, 8, 3], [3, 3, 1, 1, 1, 1, 1, 1, 1, 9, 8], "does not have the shape of the geometry"),
+    ([1, 8, 8, 3], [3, 3, 0, 1, 1, 1, 1, 1, 1, 8, 8], "out of range"),
+    ([1, 8, 8, 3], [65, 1, 1, 1, 40, 0, 1, 1, 1, 8, 8], "too large"),
+    ([1, 2, 2, 3], [3, 3, 1, 1, 0, 0, 1, 1, 1, 2, 2], "larger than the image"),
+    ([1, 8, 8, 3], [3, 3, 1, 1, 1, 1, 1, 1, 2, 8, 8], "multiple of the groups"),
+])  # fmt: skip
+def test_a_wrong_geometry_is_an_error(shape: list[int], geometry: list[int], says: str) -> None:
+    x, w = array(draw(*shape, seed=1)), array(draw(4, 3, geometry[0], geometry[1], seed=2))
+    with pytest.raises(Exception, match=says):
+        run("Conv", [x, w], ["y"], geometry=geometry)
