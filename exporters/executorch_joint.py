@@ -23,9 +23,9 @@ from torch.fx import GraphModule, Node
 from clue_mobile.errors import ClueError
 from clue_mobile.flat import FlatModel
 from clue_mobile.lowering import DEFAULT
+from clue_mobile.memory.flops import count_flops
 from clue_mobile.memory.rules import GRAPH
 from clue_mobile.plan import Loss, Port
-from clue_mobile.memory.flops import count_flops
 from clue_mobile.programs import Traced
 from exporters.base import Converted, Source, Tell
 

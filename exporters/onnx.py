@@ -81,6 +81,7 @@ def convert_program(
             ) from error
         proto = _by_pytorch(traced)
     proto = onnx_ir.to_proto(_tidy(onnx_ir.from_proto(proto)))
+    _begin_late(proto.graph)
     _name_values(proto.graph, *tensor_names(traced))
     proto.producer_name = "clue-mobile"
     data = onnx_external.split(proto, f"{name}.data")
@@ -133,6 +134,19 @@ def _by_pytorch(traced: Traced) -> onnx.ModelProto:
         log.setLevel(level)
     assert made is not None
     return made.model_proto
+
+
+def _begin_late(graph: onnx.GraphProto) -> None:
+    """Put the nodes that read nothing computed in front: of the nodes that one waits for, ONNX Runtime runs
+    the earliest in the file last, and what such a node makes is so held for no longer than it must. At the
+    end of the file, where it is written, the product of momentum and its factor runs first of all and is
+    held through the whole step: as many bytes as the parameters have."""
+    given = {value.name for value in (*graph.input, *graph.initializer)} | {""}
+    parts: tuple[list[onnx.NodeProto], list[onnx.NodeProto]] = [], []
+    for node in graph.node:
+        parts[not given.issuperset(node.input)].append(onnx.NodeProto.FromString(node.SerializeToString()))
+    del graph.node[:]
+    graph.node.extend([*parts[0], *parts[1]])
 
 
 def _tidy(model: onnx_ir.Model) -> onnx_ir.Model:

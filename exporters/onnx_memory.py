@@ -4,7 +4,6 @@ peaks (benchmarks/memory)."""
 from __future__ import annotations
 
 import math
-import operator
 
 from torch.fx import Node
 
@@ -37,7 +36,7 @@ def _columns(node: Node) -> int:
 
 
 RULES = Rules(
-    views=frozenset({aten.reshape.default, operator.getitem}),
+    views=frozenset({aten.reshape.default}),
     in_place=frozenset({
         aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar, aten.mul.Tensor, aten.mul.Scalar,
         aten.div.Tensor, aten.div.Scalar, aten.rsub.Scalar, aten.relu.default, aten.exp.default,

@@ -116,6 +116,18 @@ def plugged() -> bool | None:
     return "1" in states if states else None
 
 
+def resident_memory() -> int | None:
+    """Bytes of this process that are in memory now; None where the kernel does not tell."""
+    return _status("VmRSS")
+
+
+def _status(key: str) -> int | None:
+    for line in (_read(Path("/proc/self/status")) or "").splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
 class PeakMemory:
     """The largest resident memory of this process since the last `reset`, as the kernel counts it."""
 
@@ -132,8 +144,7 @@ class PeakMemory:
 
     def read(self) -> int:
         """The peak in bytes."""
-        if self.source == "VmHWM":
-            for line in (_read(Path("/proc/self/status")) or "").splitlines():
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
+        found = _status("VmHWM") if self.source == "VmHWM" else None
+        if found is not None:
+            return found
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

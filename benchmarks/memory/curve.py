@@ -25,6 +25,8 @@ def trace(name: str, batch: int, folder: Path) -> None:
     from clue_mobile import methods, models, programs
     from clue_mobile.errors import ClueError
     from clue_mobile.flat import FlatModel
+    from clue_mobile.kernel_costs import table
+    from clue_mobile.lowering import choice
     from clue_mobile.memory import budget, liveness
     from clue_mobile.methods import clue
 
@@ -33,8 +35,10 @@ def trace(name: str, batch: int, folder: Path) -> None:
     spec = models.resolve_spec(name, **(given if ":" in name else {}))
     model = FlatModel(models.load(spec, None, seed=0), spec)
     recipe = methods.build("clue", model, clue.Config(batch_norm="batch"), batch)
-    traced = programs.trace(next(p for p in recipe.programs if p.name == "step"))
     exporter = exporters.get("onnx")
+    forms = choice.overrides(table.choosers(["onnx"], "host", None)["onnx"], exporter.OVERRIDES)
+    step = next(p for p in recipe.programs if p.name == "step")
+    traced = programs.trace(step, overrides=forms, passes=exporter.PASSES, rules=exporter.MEMORY)
     whole = liveness.plan(traced.graph, exporter.MEMORY)
     folder.mkdir(parents=True, exist_ok=True)
     program = traced.program

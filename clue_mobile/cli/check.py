@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,8 @@ from clue_mobile.cli.common import BundleArgument, JsonOption, ThreadsOption, ba
 
 if TYPE_CHECKING:
     from clue_mobile.engines.check import RuntimeCheck
+    from pi_runtime.bundle import Bundle
+    from pi_runtime.footprint import Footprint
 
 HELP = (
     "Check a bundle: every file's sha256, the manifest, and each program's results against eager "
@@ -28,15 +31,29 @@ def command(
         ),
     ] = None,
     threads: ThreadsOption = None,
+    memory: Annotated[
+        bool,
+        typer.Option(
+            "--memory",
+            help="Also measure the memory of each program, in a process of its own, beside the planned peak.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """See HELP. Exit code 1 where a result differs by more than the tolerance, or no runtime could run."""
     from clue_mobile.engines.check import check
     from pi_runtime.bundle import Bundle
+    from pi_runtime.engines import ENGINES
+    from pi_runtime.footprint import measure
 
     opened = Bundle.open(bundle)
     with bar("check", as_json) as tell:
         checks = check(opened, runtime, threads=threads, progress=lambda name: tell(0, 0, name))
+        footprints = {
+            each.runtime: measure(opened, each.runtime, threads, lambda name: tell(0, 0, f"memory of {name}"))
+            for each in checks
+            if memory and each.not_run is None and each.runtime in ENGINES
+        }
     ran = [each for each in checks if each.not_run is None]
     good = bool(ran) and all(each.ok for each in ran)
     if as_json:
@@ -45,7 +62,11 @@ def command(
                 "bundle": str(bundle),
                 "files": len(opened.files),
                 "ok": good,
-                "runtimes": {each.runtime: as_data(each) for each in checks},
+                "runtimes": {
+                    each.runtime: as_data(each)
+                    | {"memory": [dataclasses.asdict(f) for f in footprints.get(each.runtime, ())]}
+                    for each in checks
+                },
             }
         )
     else:
@@ -53,6 +74,8 @@ def command(
         shown.print(f"{bundle}: {len(opened.files)} files intact")
         if ran:
             shown.print(_table(ran))
+        if memory:
+            shown.print(_memory_table(opened, footprints))
         for each in checks:
             if each.not_run is not None:
                 shown.print(f"{each.runtime}: not run. {each.not_run}")
@@ -68,6 +91,23 @@ def as_data(checked: RuntimeCheck) -> dict[str, Any]:
     for row in rows:
         row["error"] = row["error"] if row["error"] < float("inf") else None  # JSON has no infinity
     return {"version": checked.version, "ok": checked.ok, "golden": rows}
+
+
+def _memory_table(bundle: Bundle, footprints: Mapping[str, Sequence[Footprint]]) -> Any:
+    """Planned and measured memory by program, one column a runtime."""
+    from rich.table import Table
+
+    table = Table(title="memory of a run, its inputs and outputs among it (MiB)")
+    for heading in ("Program", "Planned peak", *footprints):
+        table.add_column(heading, justify="left" if heading == "Program" else "right")
+    found = [{each.program: each for each in rows} for rows in footprints.values()]
+    for name, program in bundle.programs.items():
+        cells = []
+        for each in (rows.get(name) for rows in found):
+            known = each is not None and each.measured is not None
+            cells.append(f"{each.measured / 2**20:,.1f}" if known else "-")
+        table.add_row(name, f"{program.peak_bytes / 2**20:,.1f}", *cells)
+    return table
 
 
 def _table(ran: list[RuntimeCheck]) -> Any:

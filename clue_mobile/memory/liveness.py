@@ -13,9 +13,9 @@ from clue_mobile.memory.rules import GRAPH, Rules, size
 
 @dataclass(frozen=True)
 class Plan:
-    """peak_bytes: alive at the worst moment: inputs, outputs, the intermediates still needed and what the
-    operator works with. at: the node that runs then, None for a graph without any. ports_bytes: inputs and
-    outputs, which the caller holds all the time. steps: bytes alive while each node of the order runs."""
+    """peak_bytes: alive at the worst moment: inputs and outputs, which the caller holds all the time
+    (ports_bytes), the intermediates still needed and what the operator works with. at: the node that runs
+    then, None for a graph without any. steps: bytes alive while each node of the order runs."""
 
     peak_bytes: int
     at: Node | None
@@ -25,7 +25,7 @@ class Plan:
 
 def holders(order: Sequence[Node], rules: Rules) -> dict[Node, Node]:
     """The node whose memory each node's result is in: its own, or that of what it is a view of, or of what it
-    is written over."""
+    is written over. A result of the program is in memory that the caller gives."""
     holder: dict[Node, Node] = {}
     kept = set()
     for node in order:
@@ -42,7 +42,7 @@ def holders(order: Sequence[Node], rules: Rules) -> dict[Node, Node]:
     for index, node in enumerate(order):
         own = holder[node]
         holder[node] = moved.get(own, own)
-        if node.op != "call_function" or node.target not in rules.in_place or own is not node:
+        if own is not node or node in kept or node.op != "call_function" or node.target not in rules.in_place:
             continue
         for used in node.all_input_nodes:
             place = holder[used]
@@ -51,8 +51,6 @@ def holders(order: Sequence[Node], rules: Rules) -> dict[Node, Node]:
                 moved[node] = place
                 holder[node] = place
                 last[place] = last.get(node, index)
-                if node in kept:
-                    kept.add(place)
                 break
     return holder
 
@@ -73,11 +71,10 @@ def plan(graph: GraphModule, rules: Rules = GRAPH, order: Sequence[Node] | None 
     given = sum(size(n) for n in nodes if n.op == "placeholder")
     made = {holder[n] for node in nodes if node.op == "output" for n in node.all_input_nodes}
     ports = given + sum(size(n) for n in made if n.op == "call_function")
-    alive, peak, at = given, given, None
+    alive, peak, at = ports, ports, None
     steps = []
     for index, node in enumerate(nodes):
-        own = node.op == "call_function" and holder[node] is node
-        if own:
+        if node.op == "call_function" and holder[node] is node and node not in made:
             alive += size(node)
         works = rules.workspace.get(node.target)
         now = alive + (works(node) if works is not None else 0)
@@ -85,6 +82,6 @@ def plan(graph: GraphModule, rules: Rules = GRAPH, order: Sequence[Node] | None 
         if now > peak:
             peak, at = now, node
         for done in {holder[u] for u in node.all_input_nodes}:
-            if done.op == "call_function" and last[done] == index:
+            if done.op == "call_function" and last[done] == index and done not in made:
                 alive -= size(done)
     return Plan(peak, at, ports, tuple(steps))

@@ -71,6 +71,8 @@ def _choice(cut: Units, start: int, stop: int, light: bool) -> Choice | None:
             kept = held in cut.late and held not in dropped
             # a value that lives on behind the end of these units is kept for those behind, so it can be read
             kept = kept or (light and used.target in DEAR)
+            # a tuple is no value that could be kept: what is taken out of it is
+            kept = kept and isinstance(used.meta.get("val"), torch.Tensor)
             if here and not kept and (held in dropped or cut.ends.get(held, end) < end):
                 stack.append(used)
             elif used.op == "call_function" or (used.op == "placeholder" and node.target not in _PARTS):
@@ -148,4 +150,6 @@ def _is_float(node: Node) -> bool:
 
 
 def _tied(source: Node, reader: Node) -> bool:
+    if not isinstance(source.meta.get("val"), torch.Tensor):
+        return False
     return source.op == "call_function" or reader.target not in _PARTS

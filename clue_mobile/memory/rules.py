@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,18 +15,13 @@ aten = torch.ops.aten
 Bytes = Callable[[Node], int]
 
 
-def tensors(value: Any) -> list[Tensor]:
-    """The tensors that an operator returns."""
-    if isinstance(value, Tensor):
-        return [value]
-    return [t for v in value for t in tensors(v)] if isinstance(value, (tuple, list)) else []
-
-
 def size(node: Node) -> int:
-    """Bytes of a node's results; a constant is part of the program's file."""
-    if node.op == "get_attr":
+    """Bytes of a node's result. A constant is part of the program's file; several results are counted where
+    each is taken out of the tuple."""
+    value = node.meta.get("val")
+    if node.op == "get_attr" or not isinstance(value, Tensor):
         return 0
-    return sum(t.numel() * t.element_size() for t in tensors(node.meta.get("val")))
+    return int(value.numel() * value.element_size())
 
 
 @dataclass(frozen=True)
@@ -41,7 +35,7 @@ class Rules:
     apart. recomputes: whether what an exporter writes is run as it stands, so that a copy stays one.
     """
 
-    views: frozenset[Any] = frozenset({aten.reshape.default, operator.getitem})
+    views: frozenset[Any] = frozenset({aten.reshape.default})
     in_place: frozenset[Any] = frozenset()
     fused: Callable[[Node], bool] = lambda node: False
     workspace: Mapping[Any, Bytes] = field(default_factory=dict)
