@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-full test-aarch64 bench-step lint clean
+.PHONY: demo test test-full test-aarch64 test-android android-sample bench-step lint clean
 
 demo: $(READY)
 	$(BIN)/clue-mobile demo --out demo_out
@@ -19,6 +19,14 @@ test-full: $(READY)
 test-aarch64: $(READY)
 	PIP="$(BIN)/python -m pip" tests/aarch64/fetch.sh
 	$(BIN)/python -m pytest tests/aarch64 -s
+
+# the Kotlin runtime on the JVM, and the compile and assembly checks of what needs Android; sets up its own tools
+test-android: $(READY)
+	tests/android/run.sh $(BIN)/python
+
+# the bundle and images that ship with the Android demo app, into android_demo/sample
+android-sample: $(READY)
+	$(BIN)/python tests/android/make_sample.py
 
 # the training step on every peer; environments and files of the peers go to CLUE_STEP_CACHE
 bench-step: $(READY)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path, PurePosixPath
 
@@ -8,7 +9,7 @@ import pytest
 import exporters
 from clue_mobile.errors import ClueError
 from exporters import targets
-from exporters.targets import host, pi5
+from exporters.targets import android, host, pi5
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,6 +62,48 @@ def test_the_pis_folder_is_what_pip_installs() -> None:
     assert set(data) <= files.keys()
     patterns = project["tool"]["setuptools"]["package-data"]["*"]
     assert all(any(PurePosixPath(name).match(pattern) for pattern in patterns) for name in data)
+
+
+def test_androids_folder_is_the_gradle_project_of_the_library() -> None:
+    files = dict(android.payload())
+    # the same check as settings.gradle.kts: no demo app here
+    assert not [path for path in files if path.startswith("app/")]
+    built = files["clue/build.gradle.kts"].decode()
+    for source in android.SOURCES:
+        there = {
+            path.relative_to(ROOT / "android_demo").as_posix()
+            for path in (ROOT / "android_demo/clue/src" / source).rglob("*")
+            if path.is_file()
+        }
+        assert there
+        assert there <= files.keys()
+        assert f'"src/{source}/kotlin"' in built
+    sources = {path.split("/")[2] for path in files if path.startswith("clue/src/")}
+    assert sources == set(android.SOURCES)
+    for name in android.CONTRACT:
+        assert files[f"contract/{name}"] == (ROOT / "contract" / name).read_bytes()
+        assert f'"{name}"' in built
+    # every alias of a build script stands in the catalogue
+    catalogue = tomllib.loads(files["gradle/libs.versions.toml"].decode())
+    entries = {f"libs.{name}" for name in catalogue["libraries"]} | {
+        f"libs.plugins.{name}" for name in catalogue["plugins"]
+    }
+    scripts = built + files["build.gradle.kts"].decode()
+    used = set(re.findall(r"libs\.[\w.]+", scripts))
+    assert used
+    assert {alias.replace("-", ".") for alias in entries} >= used
+    assert files["settings.gradle.kts"]
+
+
+def test_one_version_of_onnx_runtime_everywhere() -> None:
+    """A request is bit-identical only on the same version."""
+    catalogue = tomllib.loads((ROOT / "android_demo/gradle/libs.versions.toml").read_text())
+    version = catalogue["versions"]["onnxruntime"]
+    pom = (ROOT / "android_demo/pom.xml").read_text()
+    assert f"<onnxruntime.version>{version}</onnxruntime.version>" in pom
+    assert f"onnxruntime=={version}" in (ROOT / "constraints.txt").read_text().splitlines()
+    for name in ("kotlin", "coroutines"):
+        assert f"<{name}.version>{catalogue['versions'][name]}</{name}.version>" in pom
 
 
 def test_what_python_and_editors_leave_behind_is_left_out(tmp_path: Path) -> None:

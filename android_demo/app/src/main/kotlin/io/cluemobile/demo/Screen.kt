@@ -1,0 +1,46 @@
+package io.cluemobile.demo
+
+import android.graphics.Bitmap
+import io.cluemobile.CostRecord
+import io.cluemobile.Progress
+import io.cluemobile.RequestResult
+
+/** Everything that the screen shows. */
+data class Screen(
+    /** Null until the store is open. */
+    val stock: Stock? = null,
+    /** The class that is chosen, by its place among the bundle's. */
+    val chosen: Int = 0,
+    /** The latest image, with what the classifier says of it. */
+    val latest: Seen? = null,
+    /** A request runs. */
+    val running: Boolean = false,
+    val step: Progress.Step? = null,
+    /** The forget accuracy in percent as the request goes on, the one before it first. */
+    val accuracies: List<Double> = emptyList(),
+    /** How the latest request ended, or that it paused. */
+    val ended: RequestResult? = null,
+    /** What went wrong, as a sentence. */
+    val problem: String? = null,
+)
+
+/** What the store holds. */
+data class Stock(
+    val classes: List<String>,
+    val counts: Map<String, Int>,
+    val forgotten: Set<String>,
+    val leastImages: Int,
+    /** The generation that a rollback would serve. */
+    val before: Long?,
+    /** A request waits or is paused. */
+    val waiting: Boolean,
+    /** The request that can be made final. */
+    val sealable: Long?,
+    /** The latest receipt's text. */
+    val receipt: String?,
+    /** The cost of the latest request. */
+    val cost: CostRecord?,
+)
+
+/** An image and the answer to it. */
+data class Seen(val picture: Bitmap, val name: String, val percent: Double, val forgotten: Boolean)

@@ -1,0 +1,34 @@
+package io.cluemobile.demo
+
+import android.graphics.Bitmap
+import android.graphics.Color
+import io.cluemobile.ForgetStore
+import io.cluemobile.Pixels
+import io.cluemobile.Status
+
+/** What a store holds, for the screen. Blocks for the disk. Throws ClueException. */
+fun stockOf(store: ForgetStore): Stock {
+    val serving = store.serving()
+    val kept = store.generations().filter { it.erased == null }.map { it.id }.toSet()
+    val requests = store.requests()
+    return Stock(
+        classes = store.bundle.classes,
+        counts = store.counts(),
+        forgotten = store.forgotten().toSet(),
+        leastImages = store.bundle.leastImages,
+        before = serving.parent?.takeIf { it in kept },
+        waiting = requests.any { it.status == Status.QUEUED || it.status == Status.PAUSED },
+        sealable = requests.lastOrNull { it.status == Status.DONE && it.rolledBack == null && it.sealed == null }?.id,
+        receipt = store.receipts().lastOrNull()?.text,
+        cost = store.costs.all().lastOrNull { it.phase == "request" },
+    )
+}
+
+/** The pixels as a picture, one for one. */
+fun bitmapOf(pixels: Pixels): Bitmap {
+    val colours = IntArray(pixels.width * pixels.height) { at ->
+        val channel = { index: Int -> pixels.bytes[at * pixels.channels + minOf(index, pixels.channels - 1)].toInt() and 255 }
+        Color.rgb(channel(0), channel(1), channel(2))
+    }
+    return Bitmap.createBitmap(colours, pixels.width, pixels.height, Bitmap.Config.ARGB_8888)
+}

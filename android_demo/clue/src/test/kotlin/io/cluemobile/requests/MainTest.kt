@@ -1,0 +1,57 @@
+package io.cluemobile.requests
+
+import io.cluemobile.Contract
+import io.cluemobile.bundle.ClueBundle
+import io.cluemobile.jvm.Main
+import io.cluemobile.startChild
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.BeforeEach
+import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.io.TempDir
+import java.nio.file.Path
+
+/** The command line of the library on a computer, in a process of its own. */
+class MainTest {
+    @TempDir
+    lateinit var folder: Path
+    private lateinit var root: Path
+
+    @BeforeEach
+    fun copy() {
+        root = Contract.toy(folder)
+    }
+
+    private fun run(vararg arguments: String): Pair<Int, List<String>> {
+        val process = startChild(Main::class.java, *arguments)
+        val lines = process.inputStream.bufferedReader().readLines()
+        return process.waitFor() to lines
+    }
+
+    @Test
+    fun `check compares every program with its golden outputs`() {
+        val (code, lines) = run("check", root.toString())
+        assertEquals(0, code, lines.joinToString("\n"))
+        assertTrue(lines.isNotEmpty() && lines.all { it.startsWith("ok ") }, lines.joinToString("\n"))
+    }
+
+    @Test
+    fun `a class is forgotten and logged`() {
+        val store = folder.resolve("store")
+        openStore(store, ClueBundle.open(root)).use { it.add(toyImages("cat", 10), "cat") }
+        val (code, lines) = run("forget", root.toString(), store.toString(), "cat", "7")
+        assertEquals(0, code, lines.joinToString("\n"))
+        assertTrue("done" in lines)
+        val (_, log) = run("log", root.toString(), store.toString())
+        assertTrue(log[0].startsWith("request 1, cat, ") && "done; forget accuracy: 100.0 % before" in log[0], log[0])
+        assertEquals(listOf("teach", "learn", "verify", "finish", "request"), log.drop(1).map { it.trim().substringBefore(':') })
+    }
+
+    @Test
+    fun `what the user can put right is one line`() {
+        val (code, lines) = run("forget", root.toString(), folder.resolve("store").toString(), "owl")
+        assertEquals(2, code)
+        assertEquals(listOf("clue: unknown class 'owl': choices are 10, cat, dog"), lines)
+        assertEquals(2, run("dance", root.toString(), folder.resolve("store").toString()).first)
+    }
+}
