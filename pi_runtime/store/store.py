@@ -88,6 +88,7 @@ class Store:
         try:
             with self.exclusive(wait_s):
                 update.adopt(self._adopted)
+                self._write_receipts()
                 # What fails here (a full disk, a reader) is tried again at the next open, or by `seal`.
                 with contextlib.suppress(ClueError):
                     for request_id in self._sealing.begun():

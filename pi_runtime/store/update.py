@@ -54,7 +54,8 @@ class Update:
         stored = dict(self._database.rows("SELECT key, value FROM bundle"))
         identity = self._identity()
         for key in ("classes", "input"):
-            if stored.get(key) != identity[key]:
+            # as values: another runtime, which may have made the store, spaces and escapes its JSON otherwise
+            if key not in stored or json.loads(stored[key]) != json.loads(identity[key]):
                 raise ClueError(
                     f"the store {self._database.folder} belongs to another bundle "
                     f"({stored.get('name', 'not known')}), whose {key} differ: give another --store"

@@ -78,6 +78,7 @@ def test_serve_has_the_class_back(store: Store, updated: Bundle) -> None:
     assert new.serving().sha256 == updated.weights.sha256
     assert isinstance(new.issuer, Issuer)
     assert new.issuer.calls == [("adopt", before, updated.weights.sha256, "serve", ["cat"])]
+    assert len(list((new.folder / "receipts").iterdir())) == len(new.receipts()) > 0
     with pytest.raises(ClueError, match="has no effect on the serving weights"):
         new.seal(request_id)
     new.rollback(2)
@@ -161,3 +162,17 @@ def test_an_update_on_a_full_disk_changes_nothing(store: Store, updated: Bundle,
 def test_an_unknown_policy(own_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(ClueError, match="unknown policy 'serv': did you mean 'serve'"):
         Runtime.open(own_bundle, tmp_path / "store", threads=1, policy="serv")
+
+
+def test_json_of_another_runtime_is_the_same_bundle(store: Store, own_bundle: Path) -> None:
+    """Its spaces and escapes may differ, its values may not."""
+    rows = dict(store.database.rows("SELECT key, value FROM bundle"))
+    with store.database.transaction():
+        for key in ("classes", "input"):
+            text = json.dumps(json.loads(rows[key]), separators=(",", ":"), ensure_ascii=False)
+            store.database.connection.execute("UPDATE bundle SET value = ? WHERE key = ?", (text, key))
+    again = reopen(store, Bundle.open(own_bundle))
+    with again.database.transaction():
+        again.database.connection.execute("UPDATE bundle SET value = '[\"x\"]' WHERE key = 'classes'")
+    with pytest.raises(ClueError, match="whose classes differ"):
+        reopen(again, Bundle.open(own_bundle))
