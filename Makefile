@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-full test-aarch64 test-android android-sample bench-step lint clean
+.PHONY: demo test test-full test-aarch64 test-android sample-android test-ios sample-ios bench-step lint clean
 
 demo: $(READY)
 	$(BIN)/clue-mobile demo --out demo_out
@@ -25,8 +25,16 @@ test-android: $(READY)
 	tests/android/run.sh $(BIN)/python
 
 # the bundle and images that ship with the Android demo app, into android_demo/sample
-android-sample: $(READY)
+sample-android: $(READY)
 	$(BIN)/python tests/android/make_sample.py
+
+# the Swift package on Linux; its toolchain goes to .cache/swift once (root, mmdebstrap)
+test-ios: $(READY)
+	BIN=$(BIN) tests/ios_demo/test.sh
+
+# the bundle and the examples that the iOS demo app carries
+sample-ios: $(READY)
+	$(BIN)/python ios_demo/ClueDemo/sample.py
 
 # the training step on every peer; environments and files of the peers go to CLUE_STEP_CACHE
 bench-step: $(READY)

@@ -32,7 +32,7 @@ android {
 
     sourceSets.named("main") {
         kotlin.srcDirs("src/main/kotlin")
-        // `make android-sample` writes the digits bundle and sample images there
+        // `make sample-android` writes the digits bundle and sample images there
         assets.srcDirs("../sample")
     }
 }

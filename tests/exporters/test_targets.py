@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import plistlib
 import re
 import tomllib
 from pathlib import Path, PurePosixPath
@@ -9,7 +10,7 @@ import pytest
 import exporters
 from clue_mobile.errors import ClueError
 from exporters import targets
-from exporters.targets import android, host, pi5
+from exporters.targets import android, host, ios, pi5
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,3 +133,50 @@ def test_runtimes_are_the_targets_or_those_named_or_both() -> None:
     assert targets.runtimes(host, ("litert", "+executorch-joint")) == ("litert", "executorch-joint")
     with pytest.raises(ClueError, match=r"names with \+ add to the target's runtimes \(onnx\)"):
         targets.runtimes(host, ("+litert", "onnx"))
+
+
+def test_the_ios_folder_is_the_swift_package() -> None:
+    files = dict(ios.payload())
+    sources = [
+        path for path in (ROOT / "ios_demo").rglob("*") if path.is_file() and path.suffix in (".swift", ".h")
+    ]
+    wanted = {
+        str(path.relative_to(ROOT / "ios_demo"))
+        for path in sources
+        if path.relative_to(ROOT / "ios_demo").parts[0] in ("Sources", "ExecuTorch", "Package.swift")
+        and not any(part.startswith(".") for part in path.relative_to(ROOT / "ios_demo").parts)
+    }
+    assert len(wanted) > 50
+    assert wanted <= files.keys()
+    assert not [name for name in files if name.startswith(("Tests", "ClueDemo", "."))]
+    assert b"Add Local" in files["README.md"]
+    # what the manifest of the package names is there: targets by their folders, resources, module maps
+    manifest = files["Package.swift"].decode()
+    for name in re.findall(r"\.(?:target|systemLibrary)\(\s*name: \"(\w+)\"", manifest):
+        assert [path for path in files if path.startswith(f"Sources/{name}/")], name
+    assert "Sources/ClueCore/Resources/PrivacyInfo.xcprivacy" in files
+    assert "Sources/CSQLite/module.modulemap" in files
+
+
+def test_the_privacy_manifest_declares_what_the_package_calls() -> None:
+    """Apple's lists of functions that need a reason, as far as their names show them."""
+    lists = {
+        "FileTimestamp": r"\b[fl]?stat(?:at)?\(|\.(?:creation|modification)Date\b|contentModificationDate",
+        "SystemBootTime": r"\bmach_absolute_time\(|\.systemUptime\b",
+        "DiskSpace": r"\bf?statv?fs\(|\.systemFreeSize\b|volumeAvailableCapacity|volumeTotalCapacity",
+        "UserDefaults": r"\bUserDefaults\b|@AppStorage",
+        "ActiveKeyboards": r"activeInputModes",
+    }
+    for folder, place in (
+        ("Sources", "Sources/ClueCore/Resources/PrivacyInfo.xcprivacy"),
+        ("ClueDemo/ClueDemo", "ClueDemo/ClueDemo/PrivacyInfo.xcprivacy"),
+    ):
+        manifest = plistlib.loads((ROOT / "ios_demo" / place).read_bytes())
+        assert manifest["NSPrivacyTracking"] is False
+        assert manifest["NSPrivacyCollectedDataTypes"] == []
+        declared = {
+            entry["NSPrivacyAccessedAPIType"].removeprefix("NSPrivacyAccessedAPICategory")
+            for entry in manifest["NSPrivacyAccessedAPITypes"]
+        }
+        text = "\n".join(path.read_text() for path in (ROOT / "ios_demo" / folder).rglob("*.swift"))
+        assert declared == {name for name, pattern in lists.items() if re.search(pattern, text)}, folder

@@ -1,0 +1,2 @@
+// A C target needs a source file; what counts is the header.
+#include "clue_onnxruntime.h"

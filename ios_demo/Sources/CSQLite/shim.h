@@ -1,0 +1,2 @@
+// The system's SQLite, on Linux and on Apple platforms.
+#include <sqlite3.h>
