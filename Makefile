@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-full test-aarch64 test-android sample-android test-ios sample-ios bench-step lint clean
+.PHONY: demo test test-full test-aarch64 test-android sample-android test-ios sample-ios test-runtimes bench-step lint clean
 
 demo: $(READY)
 	$(BIN)/clue-mobile demo --out demo_out
@@ -35,6 +35,10 @@ test-ios: $(READY)
 # the bundle and the examples that the iOS demo app carries
 sample-ios: $(READY)
 	$(BIN)/python ios_demo/ClueDemo/sample.py
+
+# one request on all three runtimes, after the two above
+test-runtimes: $(READY)
+	tests/runtimes/run.sh $(BIN)/python
 
 # the training step on every peer; environments and files of the peers go to CLUE_STEP_CACHE
 bench-step: $(READY)
