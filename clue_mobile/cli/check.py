@@ -100,12 +100,10 @@ def _memory_table(bundle: Bundle, footprints: Mapping[str, Sequence[Footprint]])
     table = Table(title="memory of a run, its inputs and outputs among it (MiB)")
     for heading in ("Program", "Planned peak", *footprints):
         table.add_column(heading, justify="left" if heading == "Program" else "right")
-    found = [{each.program: each for each in rows} for rows in footprints.values()]
+    found = [{each.program: each.measured for each in rows} for rows in footprints.values()]
     for name, program in bundle.programs.items():
-        cells = []
-        for each in (rows.get(name) for rows in found):
-            known = each is not None and each.measured is not None
-            cells.append(f"{each.measured / 2**20:,.1f}" if known else "-")
+        measured = [rows.get(name) for rows in found]
+        cells = ["-" if each is None else f"{each / 2**20:,.1f}" for each in measured]
         table.add_row(name, f"{program.peak_bytes / 2**20:,.1f}", *cells)
     return table
 
