@@ -51,6 +51,25 @@ def test_missing_and_cut_files_are_found_even_without_verify(own_bundle: Path) -
         Bundle.open(own_bundle, verify=False)
 
 
+def test_a_bundle_without_its_runtime_folder_is_whole(own_bundle: Path) -> None:
+    """An app ships what it needs; where the folder is there, its files are checked like all others."""
+
+    def listed(manifest: Manifest) -> None:
+        sha256 = hashlib.sha256(b"abc").hexdigest()
+        manifest["files"].append({"file": "runtime/build", "bytes": 3, "sha256": sha256})
+
+    toy.edit(own_bundle, listed)
+    Bundle.open(own_bundle)
+    (own_bundle / "runtime").mkdir()
+    with pytest.raises(ClueError, match=r"runtime/build is missing"):
+        Bundle.open(own_bundle)
+    (own_bundle / "runtime" / "build").write_bytes(b"abd")
+    with pytest.raises(ClueError, match=r"runtime/build was changed"):
+        Bundle.open(own_bundle)
+    (own_bundle / "runtime" / "build").write_bytes(b"abc")
+    Bundle.open(own_bundle)
+
+
 def test_verify_can_be_left_out(own_bundle: Path) -> None:
     path = own_bundle / "README.md"
     path.write_bytes(path.read_bytes()[::-1])

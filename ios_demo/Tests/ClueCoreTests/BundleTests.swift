@@ -68,6 +68,20 @@ final class BundleTests: XCTestCase {
         XCTAssertNoThrow(try ClueBundle.open(root))
     }
 
+    func testABundleWithoutItsRuntimeFolderIsWhole() throws {
+        let row = #"{"file": "runtime/build", "bytes": 3, "#
+            + #""sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}, "#
+        let folder = try edited([(#""files": ["#, #""files": ["# + row)])
+        let runtime = toy(folder).appendingPathComponent("runtime")
+        XCTAssertNoThrow(try ClueBundle.open(toy(folder)))
+        try FileManager.default.createDirectory(at: runtime, withIntermediateDirectories: false)
+        XCTAssertTrue(sentence(.bundle) { _ = try ClueBundle.open(self.toy(folder)) }.contains("missing"))
+        try Data("abd".utf8).write(to: runtime.appendingPathComponent("build"))
+        XCTAssertTrue(sentence(.bundle) { _ = try ClueBundle.open(self.toy(folder)) }.contains("changed"))
+        try Data("abc".utf8).write(to: runtime.appendingPathComponent("build"))
+        XCTAssertNoThrow(try ClueBundle.open(toy(folder)))
+    }
+
     func testErasedWeightsOpenWhereTheirMarkIs() throws {
         let folder = try TemporaryFolder()
         let root = try folder.toyBundle()

@@ -147,7 +147,9 @@ public class ClueBundle internal constructor(
     internal fun fail(problem: String): Nothing = throw BundleException("bundle $root: $problem; export it again")
 
     private fun checkFiles(verify: Boolean) {
+        val delivered = Files.exists(root.resolve(RUNTIME))
         for (entry in files.values) {
+            if (entry.file.startsWith("$RUNTIME/") && !delivered) continue
             val path = file(entry.file)
             if (entry.file == weights.file && !Files.exists(path) && Files.exists(erasedMark)) continue
             if (!Files.exists(path)) throw broken("${entry.file} is missing")
@@ -164,6 +166,9 @@ public class ClueBundle internal constructor(
 
     public companion object {
         private const val MAX_PATH = 255
+
+        /** What an app or a device is built from; who has built it may leave the folder out. */
+        private const val RUNTIME = "runtime"
 
         /**
          * Read and check a bundle folder: signature (where [trusted] lists of public keys are given: of each, one key must have

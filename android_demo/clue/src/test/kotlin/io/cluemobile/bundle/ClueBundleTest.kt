@@ -99,6 +99,20 @@ class ClueBundleTest {
     }
 
     @Test
+    fun `a bundle without its runtime folder is whole, with it its files are checked`() {
+        val row = """{"file": "runtime/build", "bytes": 3, "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}"""
+        val text = root.resolve("manifest.json").readText()
+        writeManifest(root, text.replaceFirst("\"files\": [", "\"files\": [$row, ").encodeToByteArray())
+        ClueBundle.open(root)
+        val runtime = Files.createDirectory(root.resolve("runtime"))
+        refused("runtime/build", "missing")
+        runtime.resolve("build").writeText("abd")
+        refused("runtime/build", "changed")
+        runtime.resolve("build").writeText("abc")
+        ClueBundle.open(root)
+    }
+
+    @Test
     fun `weights that sealing erased are no fault, others that are missing are`() {
         val weights = root.resolve("weights.safetensors")
         weights.moveTo(folder.resolve("kept"))
