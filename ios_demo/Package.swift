@@ -45,7 +45,8 @@ let tests: [Target] =
 
 let package = Package(
     name: "ClueRuntime",
-    platforms: [.iOS(.v16), .macOS(.v13)],
+    // ONNX Runtime's package asks for iOS 15 and macOS 14, and what depends on it may not ask for less
+    platforms: [.iOS(.v16), .macOS(.v14)],
     products: [
         .library(name: "ClueRuntime", targets: ["ClueCore"]),
         .library(name: "ClueOrt", targets: ["ClueOrt"]),

@@ -22,11 +22,12 @@ FOLDER = Path(__file__).resolve().parent / "Sample"
 
 
 def main(out: Path = FOLDER) -> None:
-    """Train, export, write the examples; what stood in `out` is replaced."""
+    """Train, export, write the examples; those that stood in `out` are replaced."""
     spec = models.resolve_spec("digits_cnn")
     digits = data.load("digits", input_shape=spec.input_shape, classes=spec.classes)
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    for old in (out / "digits.clue", out / "images"):
+        shutil.rmtree(old, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
     module = models.load(spec, None, seed=TRAINING.seed)
     training.train(module, spec, digits.train.images, digits.train.labels, TRAINING)
     # the target host leaves runtime/ out: the app has the package already

@@ -18,7 +18,7 @@ for stub in "$here"/interface_stubs/*.swiftinterface; do
     sed "s/TARGET/$target/" "$stub" >"$out/interfaces/$(basename "$stub")"
 done
 # AppleFoundation is what Foundation itself has on Apple platforms
-flags=(-wmo -swift-version 5 -strict-concurrency=complete -warnings-as-errors -I "$out/interfaces" -I "$out/modules" -I "$demo/Sources/CSQLite"
+flags=(-wmo -package-name clue -swift-version 5 -strict-concurrency=complete -warnings-as-errors -I "$out/interfaces" -I "$out/modules" -I "$demo/Sources/CSQLite"
     -module-cache-path "$out/cache" -Xfrontend -import-module -Xfrontend AppleFoundation)
 
 cp -r "$demo" "$out/demo"

@@ -37,7 +37,10 @@ import UIKit
 
     private let battery = Battery()
     private var unlearner: Unlearner?
-    private var run: Task<Void, Never>?
+    /// The one opening, whoever asked for it.
+    private var opening: Task<Unlearner, any Error>?
+
+    init() { battery.watch() }
 
     /// Open the bundle that came with the app, once; its copy and the store lie in private folders.
     func open() async {
@@ -45,7 +48,6 @@ import UIKit
         stage = .opening
         do {
             _ = try await opened()
-            stage = .ready
         } catch {
             stage = .failed(error.localizedDescription)
         }
@@ -53,22 +55,34 @@ import UIKit
 
     /// The open store, for the views and for the background task.
     func opened() async throws -> Unlearner {
-        if let unlearner { return unlearner }
-        battery.watch()
+        let task = opening ?? Task { try await make() }
+        opening = task
+        do {
+            return try await task.value
+        } catch {
+            if opening == task { opening = nil }  // the next one tries again
+            throw error
+        }
+    }
+
+    private func make() async throws -> Unlearner {
         let platform = Platform.apple(battery: battery)
         // hashing and copying the bundle takes too long for the main thread
         let made = try await Task.detached {
             guard let sample = Foundation.Bundle.main.url(forResource: "digits", withExtension: "clue", subdirectory: "Sample") else {
                 throw ClueError(.bundle, "the app was built without its sample bundle: run make sample-ios and build it again")
             }
-            let bundle = try ClueBundle.open(try PrivateFolder.deliver(sample))
+            let place = try PrivateFolder.deliver(sample)
+            let bundle = try ClueBundle.open(place)
             let store = try PrivateFolder.make("store")
-            return try Unlearner(bundle: bundle, store: store, engine: SignpostEngine(try OrtEngine()), platform: platform)
+            let unlearner = try Unlearner(bundle: bundle, store: store, engine: SignpostEngine(try OrtEngine()), platform: platform)
+            try? PrivateFolder.eraseOthers(than: place)  // what is left is erased at the next start
+            return unlearner
         }.value
-        if let unlearner { return unlearner }
         unlearner = made
         classes = made.bundle.classes
         await refresh()
+        stage = .ready
         return made
     }
 
@@ -92,10 +106,19 @@ import UIKit
         await attempt { try await $0.classifier.classify(pictures: [picture])[0] }
     }
 
-    /// Store pictures as examples of a class.
-    func add(_ pictures: [Data], to name: String) async {
-        await attempt { _ = try await $0.add(pictures: pictures, to: name) }
+    /// Store pictures as examples of a class; `unread` more were chosen and could not be had.
+    func add(_ pictures: [Data], to name: String, unread: Int = 0) async {
+        let added = await attempt { try await $0.add(pictures: pictures, to: name) }
         await refresh()
+        if added != nil, unread > 0 {
+            tell("\(unread) of \(unread + pictures.count) photos could not be read and were not added: choose them again")
+        }
+    }
+
+    /// A sentence where a class has examples, but fewer than the method was seen to need.
+    func warning(of name: String) -> String? {
+        guard let count = counts[name] else { return nil }
+        return unlearner?.bundle.warning(stored: count, of: name)
     }
 
     /// Store the examples of a class that came with the app.
@@ -118,8 +141,8 @@ import UIKit
         await refresh()
     }
 
-    /// Let the run pause at the operation it has come to.
-    func pause() { run?.cancel() }
+    /// Let the run pause at the operation it has come to; what follows it is told when it has.
+    func pause() { unlearner?.pause() }
 
     func cancel(_ request: Int) async {
         await attempt { _ = try await $0.cancel(request) }
@@ -154,7 +177,7 @@ import UIKit
         isRunning = true
         (points, progress) = ([], nil)
         UIApplication.shared.isIdleTimerDisabled = true
-        run = Task {
+        Task {
             do {
                 for try await progress in start(unlearner) { show(progress) }
             } catch {

@@ -69,6 +69,9 @@ struct ClassView: View {
             } footer: {
                 Text("They stay on this device, encrypted, until the request is sealed.")
             }
+            if let warning = model.warning(of: name) {
+                Section { Text(warning).foregroundStyle(.orange) }
+            }
             Section {
                 Button(role: .destructive) {
                     asks = true
@@ -96,14 +99,18 @@ struct ClassView: View {
         }
     }
 
+    /// In a task of its own, since clearing the choice, or leaving the view, ends the view's.
     private func add() async {
         guard !items.isEmpty else { return }
-        var pictures: [Data] = []
-        for item in items {
-            if let data = try? await item.loadTransferable(type: Data.self) { pictures.append(data) }
+        let chosen = items
+        Task {
+            var pictures: [Data] = []
+            for item in chosen {
+                if let data = try? await item.loadTransferable(type: Data.self) { pictures.append(data) }
+            }
+            await model.add(pictures, to: name, unread: chosen.count - pictures.count)
         }
         items = []
-        await model.add(pictures, to: name)
     }
 
     private func later() async {

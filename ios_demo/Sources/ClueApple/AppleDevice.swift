@@ -12,7 +12,7 @@
     /// | too hot | `ProcessInfo.thermalState` is serious or critical |
     /// | memory that is left | `os_proc_available_memory()`, iOS only |
     /// | peak memory | the kernel's ledger of the footprint, since the process began |
-    /// | energy | macOS: the process's `ri_energy_nj`; iOS: none, with the battery's level as far as it is known |
+    /// | energy | macOS: the process's `ri_energy_nj`; iOS: none, with the battery's levels as far as they are known |
     public struct AppleDevice: DeviceMonitor {
         public let facts: DeviceFacts
         public let battery: Battery
@@ -28,7 +28,7 @@
             self.thermalState = thermalState
             let process = ProcessInfo.processInfo
             facts = DeviceFacts(
-                model: Self.model() ?? "Apple device", os: "\(Self.system) \(process.operatingSystemVersionString)", soc: nil,
+                model: Self.model() ?? "Apple device", os: "\(Self.system) \(SystemVersion.text)", soc: nil,
                 ramBytes: Int(process.physicalMemory))
         }
 
@@ -48,25 +48,26 @@
         }
 
         public func availableMemory() -> Int? {
-            #if os(macOS)
+            #if os(macOS) || targetEnvironment(simulator)
                 return nil
             #else
-                // 0 where the system sets no limit for this process
-                let bytes = os_proc_available_memory()
-                return bytes > 0 ? Int(bytes) : nil
+                // a Mac sets no limit for an app of iOS; elsewhere 0 means that nothing is left
+                return ProcessInfo.processInfo.isiOSAppOnMac ? nil : Int(os_proc_available_memory())
             #endif
         }
 
         /// The kernel's ledger cannot be reset by the process itself.
         public func resetPeakMemory() {}
-        public func peakMemory() -> Int { Footprint.read()?.peak ?? 0 }
+        public func peakMemory() -> Int { Footprint.peak() ?? 0 }
         public var peakMemorySource: String { "ledger_phys_footprint_peak, since the process began" }
 
         public var energy: EnergySource {
             #if os(macOS)
                 return .counter(name: "ri_energy_nj", scope: "the process: processors", kind: "measured", joules: Self.joules)
             #else
-                return .none(reason: Self.noJoules(first: battery.firstLevel, last: battery.level))
+                // read when a run begins, asked when its cost goes on record
+                let (battery, first) = (battery, battery.level)
+                return .none { Self.noJoules(first: first, last: battery.level) }
             #endif
         }
 
@@ -75,7 +76,7 @@
             let reason = "iOS documents no meter in joules"
             guard let first, let last else { return reason }
             let percent = { (level: Double) in "\(Int((100 * level).rounded())) %" }
-            return "\(reason); the battery was at \(percent(first)) when the app began and is at \(percent(last))"
+            return "\(reason); the battery was at \(percent(first)) when the run began and at \(percent(last)) when it ended"
         }
 
         #if os(macOS)
@@ -97,15 +98,10 @@
         /// The model's identifier, such as iPhone16,1.
         private static func model() -> String? {
             #if os(macOS)
-                let name = "hw.model"
+                return SystemVersion.told("hw.model")
             #else
-                let name = "hw.machine"
+                return SystemVersion.told("hw.machine")
             #endif
-            var size = 0
-            guard sysctlbyname(name, nil, &size, nil, 0) == 0, size > 1 else { return nil }
-            var text = [CChar](repeating: 0, count: size)
-            guard sysctlbyname(name, &text, &size, nil, 0) == 0 else { return nil }
-            return String(cString: text)
         }
     }
 #endif

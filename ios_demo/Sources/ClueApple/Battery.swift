@@ -8,14 +8,11 @@
     public final class Battery: @unchecked Sendable {
         private let lock = NSLock()
         private var last: (level: Double?, plugged: Bool?) = (nil, nil)
-        private var first: Double?
 
         /// From 0 to 1; nil where the device does not tell. iPhones round it to a few percent.
         public var level: Double? { lock.withLock { last.level } }
         /// Whether an external supply is connected; nil where the device does not tell.
         public var plugged: Bool? { lock.withLock { last.plugged } }
-        /// The level when ``watch()`` began.
-        public var firstLevel: Double? { lock.withLock { first } }
 
         public init() {}
 
@@ -41,10 +38,7 @@
                     case .unplugged: false
                     default: nil
                     }
-                lock.withLock {
-                    last = (level, plugged)
-                    first = first ?? level
-                }
+                lock.withLock { last = (level, plugged) }
             }
         #endif
     }

@@ -7,7 +7,9 @@
     /// Carries out queued requests while the device charges: a `BGProcessingTask` that needs external power and no network.
     ///
     /// The identifier stands in the app's Info.plist (`BGTaskSchedulerPermittedIdentifiers`), with `processing` in `UIBackgroundModes`.
-    /// When the system takes the time away, the request pauses at a checkpoint and the next task goes on from there.
+    /// When the system takes the time away, the request pauses at a checkpoint and the next task goes on from there. Another task is asked
+    /// for when a request has paused, another one runs, or the device is locked and the store closed with it; not after an error that
+    /// would come again.
     public struct ForgettingTask: Sendable {
         public let identifier: String
         private let unlearner: @Sendable () async throws -> Unlearner
@@ -40,39 +42,78 @@
         }
 
         private func start(_ held: Held) {
-            let work = Task {
-                do {
-                    try await run()
-                    held.task.setTaskCompleted(success: true)
-                } catch {
-                    // asked for again: what is left of the queue is taken up when there is time and power
-                    try? schedule()
-                    held.task.setTaskCompleted(success: false)
+            held.task.expirationHandler = { [weak held] in held?.expire() }
+            Task {
+                let ending = await work(held)
+                // asked for again: what is left of the queue is taken up when there is time and power
+                if ending == .again { try? schedule() }
+                held.task.setTaskCompleted(success: ending == .finished)
+            }
+        }
+
+        /// How the system's time was used.
+        private enum Ending {
+            /// Nothing is left to be run.
+            case finished
+            /// There is more to do, at a better time.
+            case again
+            /// Another try would fail in the same way.
+            case failed
+        }
+
+        private func work(_ held: Held) async -> Ending {
+            do {
+                let unlearner = try await unlearner()
+                guard await isOpen(unlearner.folder) else { return .again }
+                held.hold(unlearner)
+                while true {
+                    let run = unlearner.runNext()
+                    // time may have run out before there was a run that could be told
+                    if held.isExpired { unlearner.pause() }
+                    var outcome: Outcome?
+                    for try await progress in run { outcome = progress.outcome ?? outcome }
+                    guard let outcome else { return .finished }
+                    if held.isExpired || !outcome.status.isFinal { return .again }
                 }
-            }
-            held.task.expirationHandler = { work.cancel() }
-        }
-
-        private func run() async throws {
-            // with complete file protection nothing can be opened while the device is locked
-            guard await UIApplication.shared.isProtectedDataAvailable else {
-                throw ClueError(.storage, "the store is closed while the device is locked")
-            }
-            let unlearner = try await unlearner()
-            while true {
-                var outcome: Outcome?
-                for try await progress in unlearner.runNext() { outcome = progress.outcome ?? outcome }
-                try Task.checkCancellation()
-                guard let outcome else { return }  // nothing is left to be run
-                guard outcome.status.isFinal else { throw ClueError(.transition, outcome.reason ?? "the request paused") }
+            } catch let error as ClueError where error.kind == .busy {
+                return .again
+            } catch {
+                // with complete file protection nothing can be opened while the device is locked
+                return await isUnlocked ? .failed : .again
             }
         }
 
-        /// The system's task, which it lets any thread end.
-        private struct Held: @unchecked Sendable {
+        /// Whether the store can be read now; one of another class than complete also on a device that is locked.
+        private func isOpen(_ store: URL) async -> Bool {
+            if await isUnlocked { return true }
+            let attributes = try? FileManager.default.attributesOfItem(atPath: store.path)
+            let found = attributes?[.protectionKey] as? FileProtectionType
+            return found?.rawValue != FileProtectionType.complete.rawValue
+        }
+
+        private var isUnlocked: Bool { get async { await UIApplication.shared.isProtectedDataAvailable } }
+
+        /// The system's task, which it lets any thread end, and what it runs.
+        private final class Held: @unchecked Sendable {
             let task: BGProcessingTask
+            private let lock = NSLock()
+            private var unlearner: Unlearner?
+            private var expired = false
 
             init(_ task: BGProcessingTask) { self.task = task }
+
+            var isExpired: Bool { lock.withLock { expired } }
+
+            func hold(_ unlearner: Unlearner) { lock.withLock { self.unlearner = unlearner } }
+
+            /// The time is over: the request pauses, and the task ends when it has, with its checkpoint written.
+            func expire() {
+                let unlearner = lock.withLock {
+                    expired = true
+                    return self.unlearner
+                }
+                unlearner?.pause()
+            }
         }
     }
 #endif

@@ -50,10 +50,10 @@
                 throw ClueError(.storage, "the Keychain does not keep the key of the receipts: \(Self.text(status))")
             }
             do {
-                try Data("\(signer.publicKey)\n".utf8).write(to: file, options: .atomic)
+                try Files.write(file, bytes: Array("\(signer.publicKey)\n".utf8))
             } catch {
                 SecItemDelete(Self.item(signer.publicKey) as CFDictionary)
-                throw ClueError(.storage, "\(file.path) cannot be written: \(error.localizedDescription)")
+                throw error
             }
             return signer
         }

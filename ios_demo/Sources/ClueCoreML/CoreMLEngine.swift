@@ -16,8 +16,9 @@
         }
 
         public let name = "coreml"
-        /// Core ML is part of the system, so its version is the system's.
-        public let version = ProcessInfo.processInfo.operatingSystemVersionString
+        /// Core ML is part of the system, so its version is the system's; with the backend, since other processors or another package may
+        /// give other numbers, and a request must not go on with them.
+        public var version: String { "\(SystemVersion.text), \(backend)" }
         public var backend: String { functions == nil ? units.rawValue : "\(units.rawValue), one package" }
         /// Core ML chooses itself; the processors of the device are what it can use.
         public let threads = max(1, ProcessInfo.processInfo.processorCount)
@@ -67,7 +68,7 @@
             guard let entry = program.files[name] else {
                 throw ClueError(.bundle, "the program \(program.name) has no Core ML package: export the bundle with --runtime coreml")
             }
-            let system = version.map { $0.isLetter || $0.isNumber ? $0 : "_" }
+            let system = SystemVersion.text.map { $0.isLetter || $0.isNumber ? $0 : "_" }
             let content = functions == nil ? entry.sha256 : "functions-\(bundle)"
             let place = cache.appendingPathComponent("\(content)-\(String(system)).mlmodelc", isDirectory: true)
             let manager = FileManager.default

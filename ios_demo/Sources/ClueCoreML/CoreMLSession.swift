@@ -18,6 +18,8 @@
         }
 
         func run(inputs: [FloatArray], outputs: [FloatArray]) throws {
+            // arrays that are made anew for each batch must not pile up; never within a run, whose own may be as many as the ports
+            if wrapped.count > 4 * (inputs.count + outputs.count) { wrapped.removeAll() }
             do {
                 try autoreleasepool {
                     var features: [String: MLFeatureValue] = [:]
@@ -53,8 +55,6 @@
             let features = try MLMultiArray(
                 dataPointer: UnsafeMutableRawPointer(array.pointer), shape: shape.map { NSNumber(value: $0) }, dataType: .float32,
                 strides: strides.map { NSNumber(value: $0) }, deallocator: nil)
-            // arrays that are made anew for each batch must not pile up
-            if wrapped.count >= 64 { wrapped.removeAll() }
             wrapped[key] = (array, features)
             return features
         }

@@ -22,7 +22,8 @@ public struct OrtEngine: Engine {
         }
         library = try OrtLibrary.shared.get()
         version = library.version
-        self.threads = threads ?? ProcessInfo.processInfo.activeProcessorCount
+        // not those that are active now: a request goes on with as many threads as it began with only
+        self.threads = threads ?? max(1, ProcessInfo.processInfo.processorCount)
     }
 
     public func load(_ file: URL, program: Program) throws -> any Session {

@@ -54,7 +54,7 @@ struct Command {
         switch (words[0], words.count) {
         case ("add", 5):
             let added = try await unlearner.add(images(words[4], bundle), to: words[3])
-            print("\(added.count) new samples")
+            print("\(added.ids.count) new samples")
             return 0
         case ("submit", 5):
             let request = try await unlearner.submit(

@@ -69,7 +69,8 @@ final class BundleTests: XCTestCase {
     }
 
     func testABundleWithoutItsRuntimeFolderIsWhole() throws {
-        let row = #"{"file": "runtime/build", "bytes": 3, "#
+        let row =
+            #"{"file": "runtime/build", "bytes": 3, "#
             + #""sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}, "#
         let folder = try edited([(#""files": ["#, #""files": ["# + row)])
         let runtime = toy(folder).appendingPathComponent("runtime")

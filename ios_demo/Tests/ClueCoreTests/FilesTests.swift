@@ -36,6 +36,14 @@ final class FilesTests: XCTestCase {
         XCTAssertTrue(sentence(.storage) { _ = try RegularFile.small(large, most: 2) }.contains("3 bytes"))
     }
 
+    /// A descriptor that is closed twice may be another thread's by then.
+    func testWhatIsRefusedIsClosedOnce() throws {
+        let folder = try TemporaryFolder()
+        errno = 0
+        XCTAssertNil(try? RegularFile(folder.url))
+        XCTAssertNotEqual(errno, EBADF)
+    }
+
     func testSafetensorsWrittenAndReadAgain() throws {
         let folder = try TemporaryFolder()
         let header = Safetensors.header(

@@ -47,13 +47,11 @@ final class CheckpointTests: XCTestCase {
     func testBitsArePacked() throws {
         let folder = try Places.folder(self)
         let root = try Places.bundle(in: folder).root
-        let place = root.appendingPathComponent("manifest.json")
-        var text = String(decoding: try RegularFile.small(place, most: 1 << 20), as: UTF8.self)
-        let velocity = try XCTUnwrap(text.range(of: "\"velocity\": {"))
-        let storage = try XCTUnwrap(text.range(of: "\"float32\"", range: velocity.upperBound..<text.endIndex))
-        text.replaceSubrange(storage, with: "\"bits\"")
-        try Data(text.utf8).write(to: place)
-        try Data("\(Sha256.hex(text.utf8))  manifest.json\n".utf8).write(to: root.appendingPathComponent("manifest.sha256"))
+        try Places.change(root) { text in
+            let velocity = try XCTUnwrap(text.range(of: "\"velocity\": {"))
+            let storage = try XCTUnwrap(text.range(of: "\"float32\"", range: velocity.upperBound..<text.endIndex))
+            text.replaceSubrange(storage, with: "\"bits\"")
+        }
         let bundle = try ClueBundle.open(root)
         let path = folder.appendingPathComponent("one.safetensors")
         let written = checkpoint(bundle)
@@ -87,6 +85,22 @@ final class CheckpointTests: XCTestCase {
         try Data(whole).write(to: path)
         XCTAssertNil(try Checkpoint.read(path, bundle: bundle, samples: 4), "another number of samples")
         XCTAssertNil(try Checkpoint.read(path, bundle: bundle, samples: 3), "none is there")
+    }
+
+    /// What cannot be read may be whole.
+    func testOneThatCannotBeReadStays() throws {
+        let folder = try Places.folder(self)
+        let bundle = try Places.bundle(in: folder)
+        let path = folder.appendingPathComponent("one.safetensors")
+        try checkpoint(bundle).write(to: path, bundle: bundle)
+        let file = try RegularFile(path)
+        XCTAssertEqual(truncate(path.path, off_t(file.size - 1)), 0)
+        XCTAssertThrowsError(try Checkpoint.read(file, bundle: bundle, samples: 3)) {
+            XCTAssertTrue("\($0)".contains("has become shorter"), "\($0)")
+        }
+        XCTAssertTrue(Files.exists(path))
+        XCTAssertNil(try Checkpoint.read(path, bundle: bundle, samples: 3), "opened anew it is damaged")
+        XCTAssertFalse(Files.exists(path))
     }
 
     func testGoingOnWithSomethingElseIsRefusedNamingBoth() throws {

@@ -72,11 +72,12 @@ final class CostTests: XCTestCase {
         counter.joules = 120
         later.end()
         XCTAssertEqual(later.record("request")["energy_j"], .double(20))
-        let other = EnergyLedger(.none(reason: "no meter"))
+        let other = EnergyLedger(.none { "no meter, at \(counter.joules ?? 0)" })
         XCTAssertTrue(other.restore(state))
         other.end()
+        counter.joules = 130
         XCTAssertEqual(other.record("request")["energy_j"], .null)
-        XCTAssertEqual(other.record("request")["energy_note"], .string("no meter"))
+        XCTAssertEqual(other.record("request")["energy_note"], .string("no meter, at 130.0"), "asked when it is written")
     }
 
     func testACounterThatFailsMakesTheWholeUnknown() {

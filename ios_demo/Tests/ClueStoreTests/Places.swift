@@ -33,6 +33,15 @@ enum Places {
         return try ClueBundle.open(root)
     }
 
+    /// Changes the text of a bundle's manifest, and the hash that goes with it.
+    static func change(_ root: URL, _ body: (inout String) throws -> Void) throws {
+        let place = root.appendingPathComponent("manifest.json")
+        var text = String(decoding: try RegularFile.small(place, most: 1 << 20), as: UTF8.self)
+        try body(&text)
+        try Data(text.utf8).write(to: place)
+        try Data("\(Sha256.hex(text.utf8))  manifest.json\n".utf8).write(to: root.appendingPathComponent("manifest.sha256"))
+    }
+
     /// The scenarios' images of a class, those from `range`.
     static func images(_ name: String, _ range: Range<Int>) throws -> Images {
         let file = try WeightsFile(scenarios.appendingPathComponent("images.safetensors"))
@@ -59,7 +68,7 @@ struct StillDevice: DeviceMonitor {
     var celsius: Double?
     var heat: String?
     var free: Int?
-    var energy: EnergySource = .none(reason: "no meter in this test")
+    var energy: EnergySource = .none { "no meter in this test" }
     func temperature() -> Double? { celsius }
     func throttled() -> Bool? { nil }
     func frequency() -> Double? { nil }

@@ -23,7 +23,9 @@ final class UnlearnerTests: XCTestCase {
         let unlearner = try opened()
         let cats = try Places.images("cat", 0..<19)
         let new = try await unlearner.add(cats, to: "cat")
-        XCTAssertEqual(new.count, 19)
+        XCTAssertEqual(new.ids.count, 19)
+        XCTAssertEqual(new.stored, 19)
+        XCTAssertNil(new.warning)
         let before = try await unlearner.classifier.classify(cats)
         XCTAssertTrue(before.allSatisfy { !$0.forgotten })
 
@@ -121,6 +123,40 @@ final class UnlearnerTests: XCTestCase {
         XCTAssertTrue(ended)
         let requests = try await unlearner.requests()
         XCTAssertEqual(requests.map(\.status), [.cancelled])
+    }
+
+    func testPauseIsToldByTheStream() async throws {
+        let unlearner = try opened()
+        _ = try await unlearner.add(try Places.images("cat", 0..<19), to: "cat")
+        unlearner.pause()  // nothing runs, so nothing is told
+        let scalars = ["epochs": 100_000.0, "check_every": 0, "lr": 1e-6]
+        var told: [Outcome] = []
+        for turn in 0..<2 {
+            let run = turn == 0 ? unlearner.forget("cat", seed: 5, scalars: scalars) : unlearner.runNext()
+            for try await progress in run {
+                if let outcome = progress.outcome { told.append(outcome) } else { unlearner.pause() }
+            }
+        }
+        XCTAssertEqual(told.map(\.status), [.paused, .paused])
+        XCTAssertEqual(told.map(\.reason), ["stopped", "stopped"])
+        let requests = try await unlearner.requests()
+        XCTAssertEqual(requests.map(\.status), [.paused])
+    }
+
+    /// contract: after adding, a runtime warns of a class with fewer samples than the method was seen to need.
+    func testTooFewImagesAreToldOf() async throws {
+        let folder = try Places.folder(self)
+        try Places.change(try Places.bundle(in: folder).root) { text in
+            let method = try XCTUnwrap(text.range(of: "\"method\": {"))
+            text.insert(contentsOf: "\"least_images\": 3, ", at: method.upperBound)
+        }
+        let unlearner = try opened(in: folder)
+        let few = try await unlearner.add(try Places.images("cat", 0..<2), to: "cat")
+        let warning = try XCTUnwrap(few.warning)
+        XCTAssertTrue(warning.hasPrefix("2 images of cat are stored; fewer than 3 were too few"), warning)
+        let enough = try await unlearner.add(try Places.images("cat", 0..<3), to: "cat")
+        XCTAssertEqual(enough.ids.count, 1)
+        XCTAssertNil(enough.warning)
     }
 
     func testCancelEndsARunningRequestAndPredictionsGoOn() async throws {
@@ -256,7 +292,10 @@ final class UnlearnerTests: XCTestCase {
         let pixels = try other.pixels(of: picture)
         XCTAssertEqual(pixels, Images(count: 1, height: 4, width: 4, channels: 1, pixels: [UInt8](repeating: 200, count: 16)))
         let new = try await other.add(pictures: [picture, picture], to: "dog")
-        XCTAssertEqual(new, [1])
+        XCTAssertEqual(new.ids, [1])
+        let nothing = try await other.add(pictures: [], to: "dog")
+        XCTAssertEqual(nothing.ids, [])
+        XCTAssertEqual(nothing.stored, 1)
         let counts = try await other.sampleCounts()
         XCTAssertEqual(counts, ["dog": 1])
     }

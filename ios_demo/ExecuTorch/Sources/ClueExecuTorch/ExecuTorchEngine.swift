@@ -57,7 +57,7 @@
                     throw ClueError(.engine, "ExecuTorch gave \(results.count) outputs of \(program.name), not \(outputs.count)")
                 }
                 for (index, array) in outputs.enumerated() where planned[index] {
-                    guard let result = results[index].tensor, result.count == array.count, result.dataType == .float else {
+                    guard let result = results[index].anyTensor, result.count == array.count, result.dataType == .float else {
                         throw ClueError(.engine, "ExecuTorch gave output \(index) of \(program.name) in another form")
                     }
                     result.bytes { bytes, count, _ in

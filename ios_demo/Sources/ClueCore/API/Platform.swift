@@ -23,7 +23,7 @@ public protocol DeviceMonitor: Sendable {
     func peakMemory() -> Int
     /// How the peak is measured, and whether it is of a phase alone.
     var peakMemorySource: String { get }
-    /// The joules used so far since some moment, and what they cover; a device without a meter has none.
+    /// The joules used so far since some moment, and what they cover; a device without a meter has none. Read when a run begins.
     var energy: EnergySource { get }
 }
 
@@ -41,8 +41,8 @@ public struct DeviceFacts: Equatable, Sendable {
 
 /// Where the energy of a request comes from.
 public enum EnergySource: Sendable {
-    /// Nothing measures it; the reason goes on record.
-    case none(reason: String)
+    /// Nothing measures it; the reason goes on record, and is asked when the record is written.
+    case none(reason: @Sendable () -> String)
     /// A counter of joules. `name`, `scope` and `kind` ("measured" or "estimated") go on record; `joules` is nil when it cannot be
     /// read at this moment.
     case counter(name: String, scope: String, kind: String, joules: @Sendable () -> Double?)

@@ -3,7 +3,7 @@ import Foundation
 /// Lets a classifier forget: the samples, requests, weights and receipts of one bundle in one store.
 ///
 /// ```swift
-/// let unlearner = try Unlearner(bundle: bundle, store: folder, engine: engine, platform: .current)
+/// let unlearner = try Unlearner(bundle: bundle, store: folder, engine: engine, platform: .apple())
 /// _ = try await unlearner.add(images, to: "dog")
 /// for try await progress in unlearner.forget("dog") { show(progress) }
 /// ```
@@ -32,17 +32,20 @@ public actor Unlearner {
 
     /// A run of a request, told as it goes.
     ///
-    /// Leaving the iteration, or cancelling the task that iterates, pauses the request with the reason "stopped": the next ``run(_:)``
-    /// goes on from there, to the same bits. ``cancel(_:)`` ends it for good.
+    /// ``pause()`` pauses the request with the reason "stopped", and the last element says so. Leaving the iteration, or cancelling the
+    /// task that iterates, does the same, but nobody is told when it has paused. The next ``run(_:)`` goes on from there, to the same
+    /// bits. ``cancel(_:)`` ends it for good.
     public typealias Run = AsyncThrowingStream<Progress, any Error>
 
     /// The bundle that was opened.
     public nonisolated let bundle: ClueBundle
     /// Answers by the weights that serve at the time of the question.
     public nonisolated let classifier: Classifier
-    private nonisolated let folder: URL
+    /// The folder of the store.
+    public nonisolated let folder: URL
     private nonisolated let engine: any Engine
     private nonisolated let platform: Platform
+    private nonisolated let runs = Runs()
     private let store: ForgetStore
 
     /// Opens the store in `folder`, which is made when it is not there, for a bundle.
@@ -61,18 +64,20 @@ public actor Unlearner {
 
     // MARK: samples
 
-    /// Stores images of a class at the model's input size; returns the ids of those that were not there.
-    public func add(_ images: Images, to className: String) throws -> [Int] {
-        try store.add(images, label: try bundle.label(className))
+    /// Stores images of a class at the model's input size. What is returned has a warning where the class has too few.
+    public func add(_ images: Images, to className: String) throws -> Added {
+        let label = try bundle.label(className)
+        let new = try store.add(images, label: label)
+        return Added(new, stored: try store.sampleIDs(label: label).count, of: bundle.classes[label], bundle)
     }
 
-    /// Stores pictures (JPEG, PNG ...) of a class; returns the ids of those that were not there. All or none are stored.
-    public func add(pictures: [Data], to className: String) throws -> [Int] {
-        guard !pictures.isEmpty else { return [] }
+    /// Stores pictures (JPEG, PNG ...) of a class, all or none. What is returned has a warning where the class has too few.
+    public func add(pictures: [Data], to className: String) throws -> Added {
         let read = try pictures.map(pixels(of:))
         let pixels = read.flatMap(\.pixels)
+        let shape = bundle.inputShape
         let images = Images(
-            count: read.count, height: read[0].height, width: read[0].width, channels: read[0].channels, pixels: pixels)
+            count: read.count, height: shape[1], width: shape[2], channels: read.first?.channels ?? shape[0], pixels: pixels)
         return try add(images, to: className)
     }
 
@@ -121,6 +126,9 @@ public actor Unlearner {
 
     /// Runs the request whose turn it is: the oldest that is queued, or paused by what is over. No element when there is none.
     public nonisolated func runNext() -> Run { start { desk in try desk.next() } }
+
+    /// Asks what this object runs to pause: it does so before its next operation, and its stream ends with that outcome.
+    public nonisolated func pause() { runs.pause() }
 
     /// Cancels a request; true when it has ended, false when what runs it was asked to end it, which it does within a second.
     public func cancel(_ request: Int) throws -> Bool { try desk.cancel(request) }
@@ -174,11 +182,12 @@ public actor Unlearner {
 
     /// Runs, on a thread and a store of its own, the request that `choose` names while the lock is held.
     private nonisolated func start(_ choose: @escaping @Sendable (Desk) throws -> Int?) -> Run {
-        let (bundle, folder, engine, platform) = (bundle, folder, engine, platform)
+        let (bundle, folder, engine, platform, runs) = (bundle, folder, engine, platform, runs)
         return Run(bufferingPolicy: .bufferingNewest(64)) { continuation in
-            let stop = Flag()
+            let stop = runs.begin()
             continuation.onTermination = { _ in stop.raise() }
             let thread = Thread {
+                defer { runs.end(stop) }
                 do {
                     let store = try ForgetStore(folder: folder, bundle: bundle, signers: platform.signers)
                     defer { store.close() }
@@ -214,13 +223,4 @@ extension Unlearner.Progress {
             request: request, status: outcome?.status ?? .running, phase: progress.phase, epoch: progress.epoch,
             done: progress.done, total: progress.total, metrics: progress.metrics, outcome: outcome)
     }
-}
-
-/// Raised by one thread, looked at by another.
-private final class Flag: @unchecked Sendable {
-    private let lock = NSLock()
-    private var raised = false
-
-    var isRaised: Bool { lock.withLock { raised } }
-    func raise() { lock.withLock { raised = true } }
 }

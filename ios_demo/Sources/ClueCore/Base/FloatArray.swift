@@ -4,7 +4,7 @@ import Foundation
 /// are not copied between two steps.
 ///
 /// It is not synchronised: one thread at a time uses it, which its owner sees to.
-public final class FloatArray: @unchecked Sendable {
+public final class FloatArray {
     /// The length of each axis; empty for a single number.
     public let shape: [Int]
     /// The number of elements.

@@ -10,16 +10,15 @@ public final class RegularFile {
 
     /// - Throws: `ClueError` where there is no such file, it may not be read, or it is a pipe, a device, a folder.
     public init(_ url: URL) throws {
-        descriptor = open(url.path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
-        guard descriptor >= 0 else { throw ClueError.reading(url, String(cString: strerror(errno))) }
-        self.url = url
+        let opened = open(url.path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
+        guard opened >= 0 else { throw ClueError.reading(url, String(cString: strerror(errno))) }
         var status = stat()
-        let told = fstat(descriptor, &status)
-        size = Int(status.st_size)
-        guard told == 0, status.st_mode & S_IFMT == S_IFREG else {
-            close(descriptor)
+        // before the object is whole: after that a throw runs deinit, which would close what another thread has opened meanwhile
+        guard fstat(opened, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+            close(opened)
             throw ClueError.reading(url, "it is no regular file")
         }
+        (self.url, descriptor, size) = (url, opened, Int(status.st_size))
     }
 
     deinit { close(descriptor) }

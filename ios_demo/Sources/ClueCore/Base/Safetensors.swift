@@ -27,11 +27,15 @@ public struct Safetensors {
     /// - Throws: `ClueError` naming the file.
     public init(_ file: RegularFile) throws {
         do {
-            (entries, metadata) = try Self.parse(file)
+            try self.init(parsing: file)
         } catch let problem as StrictJSON.Problem {
             throw ClueError.reading(file.url, "it is no sound safetensors file, \(problem)")
         }
     }
+
+    /// The same for who must tell a file that is not sound from one that cannot be read.
+    /// - Throws: `StrictJSON.Problem` for the former, `ClueError` for the latter.
+    init(parsing file: RegularFile) throws { (entries, metadata) = try Self.parse(file) }
 
     /// The beginning of a file whose arrays follow, in the order of their names.
     public static func header(

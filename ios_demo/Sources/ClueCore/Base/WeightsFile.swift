@@ -9,9 +9,13 @@ public struct WeightsFile {
 
     /// - Throws: `ClueError` when the file cannot be read or its header is not sound.
     public init(_ url: URL) throws {
-        self.url = url
-        file = try RegularFile(url)
-        header = try Safetensors(file)
+        let file = try RegularFile(url)
+        self.init(file, header: try Safetensors(file))
+    }
+
+    /// The arrays of a file whose header was read.
+    init(_ file: RegularFile, header: Safetensors) {
+        (url, self.file, self.header) = (file.url, file, header)
     }
 
     /// A weights file whose SHA-256 and every shape that the manifest expects were checked.

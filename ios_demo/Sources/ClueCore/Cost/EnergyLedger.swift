@@ -72,7 +72,7 @@ final class EnergyLedger {
         var note: JSON = .null
         if known == nil {
             if case .none(let reason) = source {
-                note = .string(reason)
+                note = .string(reason())
             } else if earlier.values.contains(where: { $0 == nil }) {
                 note = .string("an earlier part of this request was not measured in the same way")
             } else {

@@ -41,7 +41,7 @@
             access("/proc/self/clear_refs", W_OK) == 0 ? "VmHWM" : "VmHWM, not reset"
         }
 
-        public var energy: EnergySource { .none(reason: "no meter is read on this computer") }
+        public var energy: EnergySource { .none { "no meter is read on this computer" } }
 
         private static func text(_ path: String) -> String {
             (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""

@@ -96,9 +96,18 @@ struct Checkpoint {
     /// is there and cannot be read.
     static func read(_ path: URL, bundle: ClueBundle, samples: Int) throws -> Checkpoint? {
         guard Files.exists(path) else { return nil }
-        let file = try RegularFile(path)
-        if let found = try? parse(file, bundle, samples) { return found }
-        try Files.erase(path)
+        return try read(try RegularFile(path), bundle: bundle, samples: samples)
+    }
+
+    /// The same for an opened file.
+    static func read(_ file: RegularFile, bundle: ClueBundle, samples: Int) throws -> Checkpoint? {
+        do {
+            return try parse(file, bundle, samples)
+        } catch is Damaged, is StrictJSON.Problem {
+        } catch let error as ClueError where error.kind == .bundle {
+            // an array of another type or size; what else is thrown goes on: a file that cannot be read now may be whole
+        }
+        try Files.erase(file.url)
         return nil
     }
 
@@ -106,7 +115,7 @@ struct Checkpoint {
     private struct Damaged: Error {}
 
     private static func parse(_ file: RegularFile, _ bundle: ClueBundle, _ samples: Int) throws -> Checkpoint {
-        let weights = try WeightsFile(file.url)
+        let weights = WeightsFile(file, header: try Safetensors(parsing: file))
         let metadata = weights.metadata
         func text(_ name: String) throws -> String {
             guard let text = metadata[name] else { throw Damaged() }
@@ -134,9 +143,9 @@ struct Checkpoint {
             request: try number("request_id"), seed: try number("seed"), manifest: try text("manifest_sha256"),
             base: try text("base_sha256"), engine: try text("engine"), version: try text("version"),
             threads: try number("threads"))
-        return Checkpoint(
-            identity: identity, cursor: try number("cursor"), values: values,
-            evidence: try StoredJSON.object(try text("evidence")), cost: try StoredJSON.value(try text("cost")))
+        guard let evidence = try? StoredJSON.object(try text("evidence")), let cost = try? StoredJSON.value(try text("cost"))
+        else { throw Damaged() }
+        return Checkpoint(identity: identity, cursor: try number("cursor"), values: values, evidence: evidence, cost: cost)
     }
 
     private static func unpack(_ bytes: [UInt8], into array: FloatArray) throws {

@@ -2,10 +2,17 @@ import Foundation
 
 /// The times that the runtime measures and writes.
 enum Clock {
-    /// Seconds since some moment; it never goes backwards.
+    #if canImport(Darwin)
+        // CLOCK_MONOTONIC goes on while the device sleeps there
+        private static let awake = CLOCK_UPTIME_RAW
+    #else
+        private static let awake = CLOCK_MONOTONIC
+    #endif
+
+    /// Seconds since some moment, without those that the device slept; it never goes backwards.
     static func seconds() -> Double {
         var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
+        clock_gettime(awake, &time)
         return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
     }
 

@@ -48,6 +48,8 @@ final class Database {
         }
         try execute("PRAGMA journal_mode = WAL")
         try execute("PRAGMA synchronous = FULL")
+        // Apple's fsync leaves the content in the drive's own cache; other systems have no such flush and ignore this.
+        try execute("PRAGMA fullfsync = ON")
         try execute("PRAGMA foreign_keys = ON")
         // Deleted rows are overwritten with zeros.
         try execute("PRAGMA secure_delete = ON")

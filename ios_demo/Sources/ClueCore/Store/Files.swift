@@ -1,7 +1,7 @@
 import Foundation
 
 /// Files that must survive a power cut: written beside their place, flushed to the disk, then renamed; and their end: overwritten.
-enum Files {
+package enum Files {
     /// Takes the pieces of a file in order.
     typealias Sink = (UnsafeRawBufferPointer) throws -> Void
 
@@ -28,7 +28,7 @@ enum Files {
                 guard flush(descriptor) else { throw failed("flush", path) }
             }
             guard rename(temporary, path.path) == 0 else { throw failed("rename", path) }
-            guard syncFolder(path.deletingLastPathComponent()) else { throw failed("flush the folder of", path) }
+            guard sync(path.deletingLastPathComponent()) else { throw failed("flush the folder of", path) }
         } catch {
             unlink(temporary)
             if !replace { unlink(path.path) }
@@ -39,7 +39,7 @@ enum Files {
 
     /// `write` for content that is in memory.
     @discardableResult
-    static func write(_ path: URL, replace: Bool = false, bytes: [UInt8]) throws -> String {
+    package static func write(_ path: URL, replace: Bool = false, bytes: [UInt8]) throws -> String {
         try write(path, replace: replace) { sink in try bytes.withUnsafeBytes(sink) }
     }
 
@@ -47,7 +47,7 @@ enum Files {
     ///
     /// Spare blocks of flash storage may keep the old content. A link is removed, not what it leads to. Throws ``ClueError`` when a
     /// step fails; done again, it goes on.
-    static func erase(_ path: URL) throws {
+    package static func erase(_ path: URL) throws {
         let descriptor = open(path.path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC)
         if descriptor < 0 {
             if errno == ENOENT { return }
@@ -56,7 +56,7 @@ enum Files {
             defer { close(descriptor) }
             guard zero(descriptor) else { throw failedToErase(path) }
         }
-        guard unlink(path.path) == 0 || errno == ENOENT, syncFolder(path.deletingLastPathComponent()) else {
+        guard unlink(path.path) == 0 || errno == ENOENT, sync(path.deletingLastPathComponent()) else {
             throw failedToErase(path)
         }
     }
@@ -108,12 +108,12 @@ enum Files {
         }
     }
 
-    /// Flushes the names in a folder.
-    static func syncFolder(_ folder: URL) -> Bool {
-        let descriptor = open(folder.path, O_RDONLY | O_CLOEXEC)
+    /// Flushes a file, or the names in a folder.
+    package static func sync(_ path: URL) -> Bool {
+        let descriptor = open(path.path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return false }
         defer { close(descriptor) }
-        return fsync(descriptor) == 0
+        return flush(descriptor)
     }
 
     private static func flush(_ descriptor: Int32) -> Bool {

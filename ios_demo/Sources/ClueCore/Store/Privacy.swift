@@ -28,14 +28,18 @@ enum Privacy {
             throw ClueError.system("cannot use the store \(folder.path)")
         }
         #if os(iOS)
-            // New files in it take the folder's class of protection.
-            if made && !inStore {
-                try FileManager.default.setAttributes([.protectionKey: FileProtectionType.complete], ofItemAtPath: folder.path)
+            do {
+                // New files in it take the folder's class of protection.
+                if made && !inStore {
+                    try FileManager.default.setAttributes([.protectionKey: FileProtectionType.complete], ofItemAtPath: folder.path)
+                }
+                var place = folder
+                var values = URLResourceValues()
+                values.isExcludedFromBackup = true
+                try place.setResourceValues(values)
+            } catch {
+                throw ClueError(.storage, "the store \(folder.path) cannot be made private: \(error.localizedDescription)")
             }
-            var place = folder
-            var values = URLResourceValues()
-            values.isExcludedFromBackup = true
-            try place.setResourceValues(values)
         #endif
     }
 

@@ -190,7 +190,7 @@ struct Sealing {
         let mark = ClueBundle.erasedMark(weights)
         if Files.exists(weights) {
             // Under the other name first: a bundle whose weights are half overwritten could not be opened.
-            guard rename(weights.path, mark.path) == 0, Files.syncFolder(mark.deletingLastPathComponent()) else {
+            guard rename(weights.path, mark.path) == 0, Files.sync(mark.deletingLastPathComponent()) else {
                 return [NotErased(path: weights.path, reason: ClueError.words(of: errno))]
             }
         }
