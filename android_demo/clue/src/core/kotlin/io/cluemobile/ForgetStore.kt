@@ -67,6 +67,9 @@ public class ForgetStore internal constructor(internal val store: Store, interna
     /** The folder. */
     public val folder: Path get() = store.folder
 
+    /** False once it was closed, which a write that failed may do (docs/android.md): then open it again. */
+    public val isOpen: Boolean get() = store.database.isOpen
+
     /** The cost records. */
     public val costs: CostLog = CostLog(store)
 

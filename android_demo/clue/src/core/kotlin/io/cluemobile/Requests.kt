@@ -85,7 +85,7 @@ public sealed interface Progress {
         public val metrics: Map<String, Double>,
     ) : Progress
 
-    /** The accuracy on the samples to be forgotten was measured, in percent; [epoch] is null before the first. */
+    /** The accuracy on the samples to be forgotten was measured, in percent, after [epoch] (from 0; null: before the first). */
     public data class ForgetAccuracy(
         override val request: Long,
         public val epoch: Int?,

@@ -5,6 +5,9 @@ package io.cluemobile
  * transactions of its own making. Values are null, Int, Long, String or ByteArray. Every method throws [SqlException].
  */
 public interface SqlDatabase : AutoCloseable {
+    /** False once it was closed, by [close] or because a COMMIT failed where nothing else takes back the transaction. */
+    public val isOpen: Boolean
+
     /** Carries out one statement that gives no rows; returns how many rows it changed (0 where it changes none). */
     public fun execute(statement: String, vararg values: Any?): Int
 

@@ -82,8 +82,11 @@ public class Unlearner(private val forgetStore: ForgetStore, private val engine:
     /**
      * The request whose turn it is: the oldest that is queued, or paused by what is over (a kill, a stop, heat, too little
      * memory); null where there is none. What is over budget waits for the user.
+     *
+     * Who carries out the queue gives those that were refused or paused in this pass as [passedOver], so that they do not hold
+     * up the others.
      */
-    public fun next(): Long? = nextRequest(store, forgetStore.platform.device)
+    public fun next(passedOver: Set<Long> = emptySet()): Long? = nextRequest(store, forgetStore.platform.device, passedOver)
 
     /**
      * Cancels a request; true when it has ended, false when the run that has it was asked to end it: it does so after the

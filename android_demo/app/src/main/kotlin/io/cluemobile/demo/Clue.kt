@@ -17,9 +17,10 @@ class Clue(private val context: Context) {
 
     private var opened: Opened? = null
 
-    /** Opens what is not open yet; blocks for the disk. Throws ClueException. */
+    /** Opens what is not open yet, or not any longer since a write failed; blocks for the disk. Throws ClueException. */
     @Synchronized
-    fun open(): Opened = opened ?: run {
+    fun open(): Opened = opened?.takeIf { it.store.isOpen } ?: run {
+        opened?.classifier?.close()
         val private = context.noBackupFilesDir.toPath()
         val bundle = ClueBundle.open(context.assets, BUNDLE, private.resolve("bundles"))
         // an update of the app that has the class again queues its forgetting again

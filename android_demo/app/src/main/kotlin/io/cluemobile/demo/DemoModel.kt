@@ -6,12 +6,11 @@ import android.net.Uri
 import io.cluemobile.ClueException
 import io.cluemobile.ForgetRequest
 import io.cluemobile.Pixels
-import io.cluemobile.Progress
 import io.cluemobile.SealPlan
 import io.cluemobile.Status
+import io.cluemobile.WorkState
 import io.cluemobile.android.ForgetService
 import io.cluemobile.android.ForgetWork
-import io.cluemobile.android.WorkState
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.SupervisorJob
@@ -44,10 +43,19 @@ class DemoModel(private val application: Application) {
         screens.update { it.copy(chosen = index) }
     }
 
-    /** Stores images under the chosen class and classifies the last of them. */
+    /** Stores images under the chosen class and classifies the last of them; those that cannot be read are told, the others kept. */
     fun add(images: List<Uri>) = work { opened ->
-        val pixels = images.map { uri -> opened.store.read(uri.lastPathSegment ?: "the image") { stream(uri) } }
+        val bad = mutableListOf<ClueException>()
+        val pixels = images.mapNotNull { uri ->
+            try {
+                opened.store.read(uri.lastPathSegment ?: "the image") { stream(uri) }
+            } catch (error: ClueException) {
+                bad += error
+                null
+            }
+        }
         keep(opened, pixels)
+        if (bad.isNotEmpty()) throw ClueException(application.getString(R.string.not_read, bad.size, images.size, bad[0].message), bad[0])
     }
 
     /** The same for a photo. */
@@ -67,18 +75,13 @@ class DemoModel(private val application: Application) {
     /** Queues the forgetting of the chosen class and starts the service that does it. */
     fun forget() = work { opened ->
         opened.unlearner.submit(ForgetRequest.ofClass(chosenClass(opened)))
-        screens.update { it.copy(accuracies = emptyList(), ended = null, step = null) }
         ForgetService.start(application)
     }
 
-    fun pause() {
-        ForgetService.pause(application)
-    }
+    fun pause() = work { ForgetService.pause(application) }
 
     /** Goes on with what waits or was paused. */
-    fun resume() {
-        ForgetService.start(application)
-    }
+    fun resume() = work { ForgetService.start(application) }
 
     /** Cancels what runs, waits or was paused. */
     fun cancel() = work { opened ->
@@ -91,13 +94,19 @@ class DemoModel(private val application: Application) {
         classifyAgain(opened)
     }
 
-    /** Tells [ask] what making the latest request final would erase. */
-    fun sealPlan(ask: (SealPlan) -> Unit) = work { opened ->
-        val plan = screens.value.stock?.sealable?.let(opened.unlearner::sealPlan) ?: return@work
-        scope.launch { ask(plan) }
+    /** Looks up what making the latest request final would erase, for the user to decide. */
+    fun askToSeal() = work { opened ->
+        val plan = screens.value.stock?.sealable?.let(opened.unlearner::sealPlan)
+        screens.update { it.copy(sealPlan = plan) }
     }
 
-    fun seal(plan: SealPlan) = work { opened -> opened.unlearner.seal(plan.request) }
+    /** The user does not want it. */
+    fun dropSealing() = screens.update { it.copy(sealPlan = null) }
+
+    fun seal(plan: SealPlan) {
+        dropSealing()
+        work { opened -> opened.unlearner.seal(plan.request) }
+    }
 
     /** Carries out [task] away from the main thread, one after the other, then shows what the store holds. */
     private fun work(task: (Clue.Opened) -> Unit) {
@@ -105,14 +114,21 @@ class DemoModel(private val application: Application) {
             turn.withLock {
                 try {
                     val opened = clue.open()
-                    task(opened)
-                    val stock = stockOf(opened.store)
-                    screens.update { it.copy(stock = stock, problem = null) }
+                    val problem = problemOf { task(opened) }
+                    val stock = stockOf(clue.open().store) // a write that failed may have closed it
+                    screens.update { it.copy(stock = stock, problem = problem) }
                 } catch (error: ClueException) {
                     screens.update { it.copy(problem = error.message) }
                 }
             }
         }
+    }
+
+    private fun problemOf(task: () -> Unit): String? = try {
+        task()
+        null
+    } catch (error: ClueException) {
+        error.message
     }
 
     private fun keep(opened: Clue.Opened, pixels: List<Pixels>) {
@@ -142,22 +158,20 @@ class DemoModel(private val application: Application) {
         throw ClueException("the app may not read this image any longer: choose it again", error)
     } catch (_: FileNotFoundException) {
         null
+    } catch (error: RuntimeException) { // whatever went wrong in the other app
+        val reason = error.message ?: error.javaClass.simpleName
+        throw ClueException("the app that has this image cannot give it ($reason): choose another one", error)
     } ?: throw ClueException("this image is not there any longer: choose another one")
 
+    /** Shows what the services do; once they have ended, also what the store holds now. */
     private fun follow(state: WorkState) {
-        when (state) {
-            is WorkState.Idle -> screens.update { it.copy(running = false, step = null) }
-            is WorkState.Failed -> screens.update { it.copy(running = false, step = null, problem = state.sentence) }
-            is WorkState.Running -> screens.update { shown ->
-                when (val progress = state.progress) {
-                    is Progress.Step -> shown.copy(running = true, step = progress)
-                    is Progress.ForgetAccuracy -> shown.copy(running = true, accuracies = shown.accuracies + progress.percent)
-                    else -> shown.copy(running = true)
-                }
-            }
-            is WorkState.Ended -> {
-                screens.update { it.copy(running = false, step = null, ended = state.progress.result) }
-                work(::classifyAgain)
+        val before = screens.value.work
+        screens.update { it.copy(work = state) }
+        val isOver = (state.ended != null && state.ended != before.ended) || (before.running && !state.running)
+        if (isOver || (state.problem != null && state.problem != before.problem)) {
+            work { opened ->
+                classifyAgain(opened)
+                state.problem?.let { throw ClueException(it) }
             }
         }
     }

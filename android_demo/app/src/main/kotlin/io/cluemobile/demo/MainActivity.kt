@@ -28,6 +28,9 @@ class MainActivity : Activity() {
     private val model get() = (application as DemoApplication).model
     private var watching: Job? = null
 
+    /** The question before sealing, while it is seen. */
+    private var question: AlertDialog? = null
+
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
         setContentView(R.layout.main)
@@ -42,7 +45,7 @@ class MainActivity : Activity() {
         on(R.id.cancel) { model.cancel() }
         on(R.id.share_receipt, ::share)
         on(R.id.roll_back, model::rollBack)
-        on(R.id.seal) { model.sealPlan(::confirm) }
+        on(R.id.seal, model::askToSeal)
         view<Spinner>(R.id.classes).onItemSelectedListener = object : AdapterView.OnItemSelectedListener {
             override fun onItemSelected(parent: AdapterView<*>?, view: View?, position: Int, id: Long) = model.choose(position)
 
@@ -53,11 +56,17 @@ class MainActivity : Activity() {
     override fun onStart() {
         super.onStart()
         val painter = Painter(this)
-        watching = CoroutineScope(SupervisorJob() + Dispatchers.Main).launch { model.screen.collect(painter::paint) }
+        watching = CoroutineScope(SupervisorJob() + Dispatchers.Main).launch {
+            model.screen.collect { screen ->
+                painter.paint(screen)
+                ask(screen.sealPlan)
+            }
+        }
     }
 
     override fun onStop() {
         watching?.cancel()
+        ask(null) // the model still has the question, for the next activity
         super.onStop()
     }
 
@@ -77,7 +86,9 @@ class MainActivity : Activity() {
 
     private fun picker(): Intent =
         if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.TIRAMISU) {
-            Intent(MediaStore.ACTION_PICK_IMAGES).putExtra(MediaStore.EXTRA_PICK_IMAGES_MAX, MediaStore.getPickImagesMaxLimit())
+            Intent(MediaStore.ACTION_PICK_IMAGES)
+                .setType("image/*")
+                .putExtra(MediaStore.EXTRA_PICK_IMAGES_MAX, MediaStore.getPickImagesMaxLimit())
         } else {
             Intent(Intent.ACTION_OPEN_DOCUMENT)
                 .addCategory(Intent.CATEGORY_OPENABLE)
@@ -119,14 +130,21 @@ class MainActivity : Activity() {
         startActivity(Intent.createChooser(send, getString(R.string.share_receipt)))
     }
 
-    private fun confirm(plan: SealPlan) {
-        val left = plan.notErased.joinToString { "${it.path} (${it.reason})" }.ifEmpty { getString(R.string.nothing) }
-        AlertDialog.Builder(this)
-            .setTitle(R.string.seal_question)
-            .setMessage(getString(R.string.seal_explanation, left))
-            .setNegativeButton(android.R.string.cancel, null)
-            .setPositiveButton(R.string.seal) { _, _ -> model.seal(plan) }
-            .show()
+    /** Shows the question whether to seal, or takes it away. */
+    private fun ask(plan: SealPlan?) {
+        if (plan == null) {
+            question?.dismiss()
+            question = null
+        } else if (question == null) {
+            val left = plan.notErased.joinToString { "${it.path} (${it.reason})" }.ifEmpty { getString(R.string.nothing) }
+            question = AlertDialog.Builder(this)
+                .setTitle(R.string.seal_question)
+                .setMessage(getString(R.string.seal_explanation, left))
+                .setNegativeButton(android.R.string.cancel) { _, _ -> model.dropSealing() }
+                .setOnCancelListener { model.dropSealing() }
+                .setPositiveButton(R.string.seal) { _, _ -> model.seal(plan) }
+                .show()
+        }
     }
 
     private companion object {

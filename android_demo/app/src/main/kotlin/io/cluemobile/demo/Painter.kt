@@ -9,7 +9,7 @@ import android.widget.ProgressBar
 import android.widget.Spinner
 import android.widget.TextView
 import io.cluemobile.CostRecord
-import io.cluemobile.RequestResult
+import io.cluemobile.RequestRow
 
 private const val SHARES = 1000
 private const val MEGABYTE = 1e6
@@ -57,9 +57,9 @@ class Painter(private val activity: Activity) {
     }
 
     private fun paintProgress(screen: Screen) {
-        val step = screen.step
+        val step = screen.work.step
         activity.view<ProgressBar>(R.id.progress).apply {
-            visibility = if (screen.running) View.VISIBLE else View.INVISIBLE
+            visibility = if (screen.work.running) View.VISIBLE else View.INVISIBLE
             isIndeterminate = step == null
             if (step != null) progress = (SHARES * step.done / maxOf(1, step.total)).toInt()
         }
@@ -67,7 +67,7 @@ class Painter(private val activity: Activity) {
             R.id.step,
             when {
                 step != null -> activity.getString(R.string.step, step.epoch + 1, step.done, step.total)
-                screen.running -> activity.getString(R.string.preparing)
+                screen.work.running -> activity.getString(R.string.preparing)
                 else -> activity.getString(R.string.not_running)
             },
         )
@@ -81,7 +81,7 @@ class Painter(private val activity: Activity) {
     }
 
     private fun paintOutcome(screen: Screen) {
-        val ended = screen.ended
+        val ended = screen.stock?.latest?.takeUnless { screen.work.running }
         text(R.id.ended, ended?.let(::endedLine).orEmpty())
         val (before, after) = listOf("forget_accuracy_before", "forget_accuracy_after").map { ended?.evidence?.get(it) as? Number }
         visible(R.id.before_after, before != null)
@@ -91,12 +91,12 @@ class Painter(private val activity: Activity) {
         text(R.id.cost, cost?.let(::costLine).orEmpty())
     }
 
-    private fun endedLine(result: RequestResult): String {
-        val reason = result.reason
+    private fun endedLine(request: RequestRow): String {
+        val reason = request.reason
         return if (reason == null) {
-            activity.getString(R.string.ended, result.id, result.status.word)
+            activity.getString(R.string.ended, request.id, request.status.word)
         } else {
-            activity.getString(R.string.ended_because, result.id, result.status.word, reason)
+            activity.getString(R.string.ended_because, request.id, request.status.word, reason)
         }
     }
 
@@ -110,12 +110,12 @@ class Painter(private val activity: Activity) {
 
     private fun paintButtons(screen: Screen) {
         val stock = screen.stock
-        val idle = stock != null && !screen.running
+        val idle = stock != null && !screen.work.running
         listOf(R.id.take_photo, R.id.import_images, R.id.use_samples).forEach { enabled(it, stock != null) }
         enabled(R.id.forget, idle)
         text(R.id.forget, activity.getString(if (stock?.waiting == true) R.string.go_on else R.string.forget))
-        enabled(R.id.pause, screen.running)
-        enabled(R.id.cancel, screen.running || stock?.waiting == true)
+        enabled(R.id.pause, screen.work.running)
+        enabled(R.id.cancel, screen.work.running || stock?.waiting == true)
         enabled(R.id.share_receipt, stock?.receipt != null)
         enabled(R.id.roll_back, idle && stock?.before != null)
         enabled(R.id.seal, idle && stock?.sealable != null)

@@ -2,8 +2,9 @@ package io.cluemobile.demo
 
 import android.graphics.Bitmap
 import io.cluemobile.CostRecord
-import io.cluemobile.Progress
-import io.cluemobile.RequestResult
+import io.cluemobile.RequestRow
+import io.cluemobile.SealPlan
+import io.cluemobile.WorkState
 
 /** Everything that the screen shows. */
 data class Screen(
@@ -13,16 +14,16 @@ data class Screen(
     val chosen: Int = 0,
     /** The latest image, with what the classifier says of it. */
     val latest: Seen? = null,
-    /** A request runs. */
-    val running: Boolean = false,
-    val step: Progress.Step? = null,
-    /** The forget accuracy in percent as the request goes on, the one before it first. */
-    val accuracies: List<Double> = emptyList(),
-    /** How the latest request ended, or that it paused. */
-    val ended: RequestResult? = null,
+    /** What the services do. */
+    val work: WorkState = WorkState(),
+    /** What making a request final would erase: asked, and not answered yet. */
+    val sealPlan: SealPlan? = null,
     /** What went wrong, as a sentence. */
     val problem: String? = null,
-)
+) {
+    /** The forget accuracy in percent as the request goes on, the one before it first; without one that runs, of the latest. */
+    val accuracies: List<Double> get() = if (work.running) work.accuracies else stock?.latest?.let(::accuraciesOf).orEmpty()
+}
 
 /** What the store holds. */
 data class Stock(
@@ -34,6 +35,8 @@ data class Stock(
     val before: Long?,
     /** A request waits or is paused. */
     val waiting: Boolean,
+    /** The latest request that ended or paused. */
+    val latest: RequestRow?,
     /** The request that can be made final. */
     val sealable: Long?,
     /** The latest receipt's text. */

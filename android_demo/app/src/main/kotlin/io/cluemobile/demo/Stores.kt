@@ -4,7 +4,10 @@ import android.graphics.Bitmap
 import android.graphics.Color
 import io.cluemobile.ForgetStore
 import io.cluemobile.Pixels
+import io.cluemobile.RequestRow
 import io.cluemobile.Status
+
+private val STILL_OPEN = setOf(Status.QUEUED, Status.RUNNING, Status.VERIFYING)
 
 /** What a store holds, for the screen. Blocks for the disk. Throws ClueException. */
 fun stockOf(store: ForgetStore): Stock {
@@ -18,10 +21,18 @@ fun stockOf(store: ForgetStore): Stock {
         leastImages = store.bundle.leastImages,
         before = serving.parent?.takeIf { it in kept },
         waiting = requests.any { it.status == Status.QUEUED || it.status == Status.PAUSED },
+        latest = requests.lastOrNull { it.status !in STILL_OPEN },
         sealable = requests.lastOrNull { it.status == Status.DONE && it.rolledBack == null && it.sealed == null }?.id,
         receipt = store.receipts().lastOrNull()?.text,
         cost = store.costs.all().lastOrNull { it.phase == "request" },
     )
+}
+
+/** The forget accuracies that a request has noted, in percent: before it, at its stops, after it. */
+fun accuraciesOf(request: RequestRow): List<Double> {
+    val stops = (request.evidence["stops"] as? List<*>).orEmpty().map { (it as? Map<*, *>)?.get("accuracy") }
+    val noted = listOf(request.evidence["forget_accuracy_before"]) + stops + request.evidence["forget_accuracy_after"]
+    return noted.mapNotNull { (it as? Number)?.toDouble() }
 }
 
 /** The pixels as a picture, one for one. */

@@ -14,6 +14,9 @@ import kotlin.math.abs
 /** Images of [channels] x [height] x [width]. */
 public data class InputShape(public val channels: Int, public val height: Int, public val width: Int)
 
+/** How the name of the file ends that stands in place of erased weights. */
+internal const val ERASED: String = ".erased"
+
 /** An array that the runtime holds while a request runs; [shape] is that of one row for a cache. */
 internal class Value(
     val name: String,
@@ -140,8 +143,14 @@ public class ClueBundle internal constructor(
     private fun inside(folder: String): List<FileEntry> =
         files.values.filter { it.file.startsWith("$folder/") }.sortedBy { it.file }
 
+    /**
+     * Where this folder was copied from, when that cannot be erased (an app's assets); set by who made the copy, before anybody
+     * else has the bundle.
+     */
+    internal var copyOf: String? = null
+
     /** The empty file that stands in place of the bundle's weights once sealing has erased them. */
-    internal val erasedMark: Path get() = root.resolve(weights.file + ".erased")
+    internal val erasedMark: Path get() = root.resolve(weights.file + ERASED)
 
     /** Throws the [BundleException] for a manifest that contradicts itself. */
     internal fun fail(problem: String): Nothing = throw BundleException("bundle $root: $problem; export it again")

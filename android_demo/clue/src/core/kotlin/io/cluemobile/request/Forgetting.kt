@@ -3,6 +3,7 @@ package io.cluemobile.request
 import io.cluemobile.ClueException
 import io.cluemobile.CostRecord
 import io.cluemobile.Device
+import io.cluemobile.EngineException
 import io.cluemobile.Generation
 import io.cluemobile.Progress
 import io.cluemobile.RequestResult
@@ -108,6 +109,10 @@ private class Forgetting(
         end(Status.FAILED, refused.reason)
     } catch (paused: Paused) {
         pause(paused.reason)
+    } catch (error: OutOfMemoryError) {
+        val told = EngineException("request $id needs more memory than the app may use: end what else it holds in memory", error)
+        giveUp(told)
+        throw told
     } catch (error: Throwable) {
         giveUp(error)
         throw error
@@ -204,7 +209,7 @@ private class Forgetting(
         val limit = accuracyLimit(bundle, request.kind, options.accuracyAtMost)
         val forgotten = (listOfNotNull(request.label) + store.forgotten()).toSet()
         meter.measure("verify") { verify(run, old, Checks(limit, forgotten, heldOut), evidence) }
-        tell(Progress.ForgetAccuracy(id, run.evidence.epochsRun, (evidence["forget_accuracy_after"] as Number).toDouble()))
+        tell(Progress.ForgetAccuracy(id, run.evidence.epochsRun - 1, (evidence["forget_accuracy_after"] as Number).toDouble()))
     }
 
     // --- between operations

@@ -61,6 +61,8 @@ internal class Database(val folder: Path, platform: Platform) : AutoCloseable {
 
     override fun close(): Unit = guard.withLock { connection.close() }
 
+    val isOpen: Boolean get() = guard.withLock { connection.isOpen }
+
     /** Carries out a PRAGMA; returns the first number of each row that it answers, null where it is a text. */
     fun pragma(text: String): List<Long?> = rows("PRAGMA $text") { row -> runCatching { row.long(0) }.getOrNull() }
 

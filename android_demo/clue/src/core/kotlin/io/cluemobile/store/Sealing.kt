@@ -27,7 +27,7 @@ internal typealias IssueSeal = (request: RequestRow, erased: List<String>, notEr
  */
 internal class Sealing(
     private val database: Database,
-    bundle: ClueBundle,
+    private val bundle: ClueBundle,
     private val generations: Generations,
     private val requests: Requests,
     private val samples: Samples,
@@ -80,7 +80,7 @@ internal class Sealing(
             later = database.longs(SHARING, id, id),
             files = found.map { it.toString() },
             bytes = found.filter { Files.exists(it) }.sumOf { Files.size(it) },
-            notErased = listOfNotNull(refusal?.let { NotErased(weights.toString(), it) }),
+            notErased = listOfNotNull(refusal?.let { NotErased(weights.toString(), it) }, original()),
         )
     }
 
@@ -104,7 +104,7 @@ internal class Sealing(
         eraseRows(id)
         tell("erasing weights and checkpoints")
         removeUnnamed()
-        val notErased = eraseBundle()
+        val notErased = eraseBundle() + listOfNotNull(original())
         tell("clearing the database and its log")
         database.vacuum()
         val request = requests.get(id)
@@ -142,6 +142,10 @@ internal class Sealing(
         if (!Files.exists(weights)) return null
         return listOf(weights, weights.parent).firstOrNull { !Files.isWritable(it) }?.let { "${it.fileName} is not writable" }
     }
+
+    /** The weights that the bundle's were copied from. */
+    private fun original(): NotErased? =
+        bundle.copyOf?.let { NotErased("$it/${bundle.weights.file}", "it is part of the installed app") }
 
     /** Erases the bundle's weights; an empty file tells later opens that this is why they are missing. */
     private fun eraseBundle(): List<NotErased> {

@@ -1,8 +1,7 @@
 package io.cluemobile.store
 
 import io.cluemobile.BusyException
-import io.cluemobile.files.storageError
-import java.io.IOException
+import io.cluemobile.files.storage
 import java.nio.channels.FileChannel
 import java.nio.file.Path
 import java.nio.file.StandardOpenOption.CREATE
@@ -34,22 +33,31 @@ internal class StoreLock(private val folder: Path) {
         val until = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(waitMs)
         if (!mine.tryLock(waitMs, TimeUnit.MILLISECONDS)) throw busy()
         try {
-            val place = folder.toRealPath()
+            val place = storage("lock", folder) { folder.toRealPath() }
             while (!held.add(place)) waitOrFail(until)
             try {
-                FileChannel.open(folder.resolve("lock"), setOf(WRITE, CREATE), OWNER_ONLY).use { channel ->
-                    while (channel.tryLock() == null) waitOrFail(until)
+                locked(until).use {
                     gained()
                     return work()
                 }
             } finally {
                 held.remove(place)
             }
-        } catch (error: IOException) {
-            throw storageError("lock", folder, error)
         } finally {
             mine.unlock()
         }
+    }
+
+    /** The lock's file, locked until it is closed. */
+    private fun locked(until: Long): FileChannel = storage("lock", folder) {
+        val channel = FileChannel.open(folder.resolve("lock"), setOf(WRITE, CREATE), OWNER_ONLY)
+        try {
+            while (channel.tryLock() == null) waitOrFail(until)
+        } catch (error: Throwable) {
+            channel.close()
+            throw error
+        }
+        channel
     }
 
     private fun waitOrFail(until: Long) {

@@ -9,9 +9,8 @@ import io.cluemobile.bundle.ClueBundle
 import io.cluemobile.files.atomicWrite
 import io.cluemobile.files.between
 import io.cluemobile.files.erase
-import io.cluemobile.files.storageError
+import io.cluemobile.files.storage
 import io.cluemobile.json.JsonText
-import java.io.IOException
 import java.nio.ByteBuffer
 import java.nio.channels.FileChannel
 import java.nio.file.Files
@@ -129,20 +128,14 @@ internal class Update(
         return digest
     }
 
-    private fun copy(source: Path, target: Path): String {
-        val channel = try {
-            FileChannel.open(source)
-        } catch (error: IOException) {
-            throw storageError("read", source, error)
+    private fun copy(source: Path, target: Path): String = storage("read", source) { FileChannel.open(source) }.use {
+        val piece = ByteBuffer.allocate(PIECE)
+        val pieces = generateSequence {
+            piece.between(0, PIECE)
+            // a failure to read is not one to write, which atomicWrite would take it for
+            if (storage("read", source) { it.read(piece) } < 0) null else piece.between(0, piece.position())
         }
-        return channel.use {
-            val piece = ByteBuffer.allocate(PIECE)
-            val pieces = generateSequence {
-                piece.between(0, PIECE)
-                if (it.read(piece) < 0) null else piece.between(0, piece.position())
-            }
-            atomicWrite(target, pieces)
-        }
+        atomicWrite(target, pieces)
     }
 
     /** The samples of a request, or of its class when they were erased. Throws [ClueException] for none. */

@@ -7,13 +7,12 @@ import io.cluemobile.engine.Engine
 import io.cluemobile.engine.EngineFactory
 import io.cluemobile.engine.Floats
 import io.cluemobile.engine.Session
+import io.cluemobile.engine.checkThreads
 import org.pytorch.executorch.EValue
 import org.pytorch.executorch.Module
 import org.pytorch.executorch.Tensor
 import java.nio.file.Path
 import java.util.IdentityHashMap
-
-private const val MOST_THREADS = 256
 
 // Values that are swapped have two arrays each, so a plan comes back to few; the limit keeps a session from holding on to all others.
 private const val MOST_TENSORS = 256
@@ -27,9 +26,8 @@ public class ExecuTorch(private val version: String = "1.5.1") : EngineFactory {
     override val name: String get() = "executorch"
 
     override fun create(threads: Int?): Engine {
-        val count = threads ?: Runtime.getRuntime().availableProcessors()
-        if (count !in 1..MOST_THREADS) throw EngineException("threads is $count: it must be from 1 to $MOST_THREADS")
-        return ExecuTorchEngine(version, count)
+        checkThreads(threads)
+        return ExecuTorchEngine(version, threads ?: Runtime.getRuntime().availableProcessors())
     }
 }
 
@@ -39,13 +37,17 @@ internal class ExecuTorchEngine(override val version: String, override val threa
 
     override val backend: String get() = "xnnpack"
 
-    override fun load(file: Path, program: Program): Session {
-        val module = explained("ExecuTorch cannot load $file") { Module.load(file.toString(), Module.LOAD_MODE_MMAP, threads) }
-        if (program.name !in module.getMethods()) {
+    override fun load(file: Path, program: Program): Session = explained("ExecuTorch cannot load $file") {
+        val module = Module.load(file.toString(), Module.LOAD_MODE_MMAP, threads)
+        try {
+            if (program.name !in module.getMethods()) {
+                throw EngineException("$file has no method ${program.name}: export the bundle again")
+            }
+        } catch (error: Throwable) {
             module.destroy()
-            throw EngineException("$file has no method ${program.name}: export the bundle again")
+            throw error
         }
-        return ExecuTorchSession(module, program)
+        ExecuTorchSession(module, program)
     }
 }
 

@@ -16,6 +16,8 @@ import java.sql.SQLException
 
 /** SQLite through JDBC. */
 internal class JdbcDatabase private constructor(private val connection: Connection) : SqlDatabase {
+    override val isOpen: Boolean get() = !connection.isClosed
+
     override fun execute(statement: String, vararg values: Any?): Int = prepared(statement, values) { it.executeUpdate() }
 
     override fun insert(statement: String, vararg values: Any?): Long = errors {

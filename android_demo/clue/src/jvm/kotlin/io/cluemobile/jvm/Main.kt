@@ -22,7 +22,7 @@ private const val USAGE = """usage: COMMAND BUNDLE STORE [...]
   check BUNDLE                          compare every program with the bundle's golden outputs
   add BUNDLE STORE CLASS IMAGE...       store images of a class
   forget BUNDLE STORE CLASS [SEED]      forget a class with its stored images
-  run BUNDLE STORE                      carry out what is queued or was interrupted
+  run BUNDLE STORE                      carry out what is queued or was interrupted, each request once
   log BUNDLE STORE                      show the requests so far and their costs"""
 private const val WRONG = 2
 
@@ -83,9 +83,19 @@ internal object Main {
 
     private fun runNext(store: ForgetStore): Int {
         val unlearner = unlearner(store)
+        val tried = mutableSetOf<Long>()
         var code = 0
-        while (code == 0) code = carryOut(unlearner.run(unlearner.next() ?: return 0))
-        return code
+        while (true) {
+            val id = unlearner.next(tried) ?: return code
+            tried += id
+            val one = try {
+                carryOut(unlearner.run(id))
+            } catch (error: ClueException) {
+                System.err.println("clue: request $id: ${error.message}")
+                WRONG
+            }
+            code = maxOf(code, one)
+        }
     }
 
     private fun log(store: ForgetStore): Int {

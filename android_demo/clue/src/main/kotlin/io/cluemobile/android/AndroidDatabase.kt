@@ -20,6 +20,8 @@ import java.nio.file.Path
  * SQLite may still be in, and closing takes it back. The store must then be opened again.
  */
 internal class AndroidDatabase private constructor(private val database: SQLiteDatabase) : SqlDatabase {
+    override val isOpen: Boolean get() = database.isOpen
+
     override fun execute(statement: String, vararg values: Any?): Int =
         guarded(statement) {
             database.compileStatement(statement).use { compiled ->

@@ -3,10 +3,10 @@ package io.cluemobile.android
 import android.content.res.AssetManager
 import io.cluemobile.BundleException
 import io.cluemobile.bundle.ClueBundle
+import io.cluemobile.bundle.ERASED
 import io.cluemobile.files.atomicWrite
 import io.cluemobile.files.erase
 import io.cluemobile.files.storage
-import io.cluemobile.files.storageError
 import io.cluemobile.files.syncFolder
 import java.io.FileNotFoundException
 import java.io.IOException
@@ -20,13 +20,15 @@ import java.nio.file.StandardCopyOption.ATOMIC_MOVE
 private const val HASH_DIGITS = 64
 private const val NAME_DIGITS = 16
 private const val CHUNK = 1 shl 16
+private val COPY_ENDS = Regex("-[0-9a-f]{$NAME_DIGITS}\\.clue(\\.part)?")
 
 /**
  * Opens the bundle that lies in the app's assets as the folder [name], such as `digits.clue`.
  *
  * Assets cannot be erased, so on first use the bundle is copied to the private folder [into] (`Context.getNoBackupFilesDir()` keeps it out
- * of backups), whole or not at all, and opened there; copies that earlier versions of the app made are erased. A sealing erases
- * the copy's weights, but not the assets': deliver weights outside of the app where that matters (docs/android.md).
+ * of backups), whole or not at all, and opened there; copies that earlier versions of the app made are erased, and a damaged one is
+ * made anew. A sealing erases the copy's weights, but not the assets', and says so: deliver weights outside of the app where that
+ * matters (docs/android.md).
  *
  * Throws [BundleException] where the assets are missing or damaged, StorageException (NoSpaceException) where they cannot be copied.
  */
@@ -45,8 +47,20 @@ public fun ClueBundle.Companion.open(
     val folder = into.resolve("$stem-${hash.take(NAME_DIGITS)}.clue")
     if (!Files.isDirectory(folder)) copyWhole(assets, name, folder)
     storage("clear", into) { eraseOthers(into, stem, folder) }
-    return open(folder, verify, trusted)
+    val bundle = try {
+        open(folder, verify, trusted)
+    } catch (error: BundleException) {
+        // Where sealing has erased the weights a new copy would bring them back.
+        if (storage("read", folder) { wasErased(folder) }) throw error
+        remove(folder)
+        copyWhole(assets, name, folder)
+        open(folder, verify, trusted)
+    }
+    return bundle.also { it.copyOf = "assets/$name" }
 }
+
+/** Whether an erased file's mark is in a copy. */
+private fun wasErased(folder: Path): Boolean = Files.walk(folder).use { paths -> paths.anyMatch { it.toString().endsWith(ERASED) } }
 
 private fun copyWhole(assets: AssetManager, name: String, folder: Path) {
     val part = folder.resolveSibling("${folder.fileName}.part")
@@ -65,7 +79,7 @@ private fun copy(assets: AssetManager, from: String, to: Path) {
         val source = "$from/$entry"
         val target = to.resolve(entry)
         if (assets.list(source).isNullOrEmpty()) {
-            asset(assets, source).use { stream -> write(stream, target) }
+            asset(assets, source).use { stream -> atomicWrite(target, chunks(stream, source)) }
         } else {
             copy(assets, source, target)
         }
@@ -73,29 +87,27 @@ private fun copy(assets: AssetManager, from: String, to: Path) {
     storage("flush", to) { syncFolder(to) }
 }
 
-private fun write(stream: InputStream, target: Path) {
+private fun chunks(stream: InputStream, path: String): Sequence<ByteBuffer> {
     val chunk = ByteArray(CHUNK)
-    val chunks = generateSequence { stream.read(chunk).takeIf { it >= 0 }?.let { ByteBuffer.wrap(chunk, 0, it) } }
-    try {
-        atomicWrite(target, chunks)
-    } catch (error: IOException) { // of the asset: those of the file arrive as StorageException
-        throw storageError("copy", target, error)
-    }
+    return generateSequence { reading(path) { stream.read(chunk) }.takeIf { it >= 0 }?.let { ByteBuffer.wrap(chunk, 0, it) } }
 }
 
-private fun asset(assets: AssetManager, path: String): InputStream = try {
-    assets.open(path)
+private fun asset(assets: AssetManager, path: String): InputStream = reading(path) { assets.open(path) }
+
+private fun <T> reading(path: String, work: () -> T): T = try {
+    work()
 } catch (error: FileNotFoundException) {
     throw BundleException("the app has no assets/$path: put the exported bundle's folder into the app's assets", error)
 } catch (error: IOException) {
-    throw BundleException("cannot read the app's assets/$path: ${error.message}", error)
+    throw BundleException("cannot read the app's assets/$path (${error.message}): install the app again", error)
 }
 
 /** Erases the copies of other versions of the bundle; the store has weights of its own. */
 private fun eraseOthers(into: Path, stem: String, keep: Path) {
     val copies = Files.newDirectoryStream(into) { path ->
         val name = path.fileName.toString()
-        path != keep && name.startsWith("$stem-") && name.removeSuffix(".part").endsWith(".clue") && Files.isDirectory(path, NOFOLLOW_LINKS)
+        val isCopy = name.startsWith(stem) && COPY_ENDS.matches(name.removePrefix(stem))
+        path != keep && isCopy && Files.isDirectory(path, NOFOLLOW_LINKS)
     }
     copies.use { it.forEach(::remove) }
 }

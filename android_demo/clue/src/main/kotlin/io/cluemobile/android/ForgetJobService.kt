@@ -26,8 +26,7 @@ public class ForgetJobService : JobService() {
     override fun onStartJob(params: JobParameters): Boolean {
         val host = application as? ClueHost ?: error("${application.javaClass.name} must implement ClueHost for ForgetJobService")
         running = scope.launch {
-            val later = ForgetWork.run(host)
-            jobFinished(params, later)
+            jobFinished(params, ForgetWork.run(host))
         }
         return true
     }
@@ -45,15 +44,20 @@ public class ForgetJobService : JobService() {
     public companion object {
         private const val JOB_ID = 0x636c7565
 
-        /** Has the queue carried out as soon as the device charges, is idle and its battery is not low; also after a restart. */
+        /**
+         * Has the queue carried out as soon as the device charges, is idle and its battery is not low; also after a restart. Does
+         * nothing when that is so already: the system would stop a job that runs to schedule it again.
+         */
         public fun schedule(context: Context, jobId: Int = JOB_ID) {
+            val scheduler = context.service<JobScheduler>()
+            if (scheduler.getPendingJob(jobId) != null) return
             val job = JobInfo.Builder(jobId, ComponentName(context, ForgetJobService::class.java))
                 .setRequiresCharging(true)
                 .setRequiresDeviceIdle(true)
                 .setRequiresBatteryNotLow(true)
                 .setPersisted(true)
                 .build()
-            context.service<JobScheduler>().schedule(job)
+            scheduler.schedule(job)
         }
 
         /** Takes [schedule] back. */

@@ -72,6 +72,9 @@ internal class PowerRails private constructor(
             null
         } catch (_: ExecutionException) {
             null
+        } catch (_: InterruptedException) { // whoever interrupted the thread is told, and there is no reading
+            Thread.currentThread().interrupt()
+            null
         }
     }
 }

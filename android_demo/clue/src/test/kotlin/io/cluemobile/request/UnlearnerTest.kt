@@ -58,6 +58,7 @@ internal class UnlearnerTest {
         val end = (told.last() as Progress.Ended).result
         assertEquals(listOf(null, end.evidence["forget_accuracy_before"]), accuracies.first().let { listOf(it.epoch, it.percent) })
         assertEquals(end.evidence["forget_accuracy_after"], accuracies.last().percent)
+        assertEquals((end.evidence.getValue("epochs_run") as Number).toInt() - 1, accuracies.last().epoch)
         assertEquals(Status.DONE, end.status)
         assertEquals(listOf(2L, 1L), listOf(end.generation, end.id))
         assertEquals(listOf("teach", "learn", "verify", "finish", "request"), end.records.map { it.phase })

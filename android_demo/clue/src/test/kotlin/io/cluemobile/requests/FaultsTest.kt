@@ -76,6 +76,14 @@ class FaultsTest {
     }
 
     @Test
+    fun `a program that needs more memory than there is`() {
+        var runs = 0
+        val failing = Recording(engine()) { _, _, _ -> if (++runs == 20) throw OutOfMemoryError("Java heap space") }
+        assertThrows(EngineException::class.java) { forget(failing) }
+        nothingIsLost(Status.FAILED, "needs more memory than")
+    }
+
+    @Test
     fun `metrics and weights that are not finite`() {
         var runs = 0
         val wrong = Recording(engine()) { program, _, outputs ->

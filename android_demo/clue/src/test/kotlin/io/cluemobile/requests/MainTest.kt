@@ -1,9 +1,17 @@
 package io.cluemobile.requests
 
 import io.cluemobile.Contract
+import io.cluemobile.ForgetRequest
+import io.cluemobile.Options
+import io.cluemobile.Progress
+import io.cluemobile.Status
+import io.cluemobile.Unlearner
 import io.cluemobile.bundle.ClueBundle
+import io.cluemobile.engine.Engine
 import io.cluemobile.jvm.Main
 import io.cluemobile.startChild
+import kotlinx.coroutines.flow.first
+import kotlinx.coroutines.runBlocking
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.BeforeEach
@@ -45,6 +53,26 @@ class MainTest {
         val (_, log) = run("log", root.toString(), store.toString())
         assertTrue(log[0].startsWith("request 1, cat, ") && "done; forget accuracy: 100.0 % before" in log[0], log[0])
         assertEquals(listOf("teach", "learn", "verify", "finish", "request"), log.drop(1).map { it.trim().substringBefore(':') })
+    }
+
+    @Test
+    fun `run passes over what is refused`() {
+        val store = folder.resolve("store")
+        openStore(store, ClueBundle.open(root)).use { opened ->
+            opened.add(toyImages("cat", 10), "cat")
+            opened.add(toyImages("dog", 10), "dog")
+            val threads = object : Engine by engine() {
+                override val threads = 4
+            }
+            runBlocking { Unlearner(opened, threads).forget(longRequest(4)).first { it is Progress.Step && it.done == 25L } }
+            Unlearner(opened, engine()).submit(ForgetRequest.ofClass("dog", 5, options = Options(accuracyAtMost = 100.0)))
+        }
+        val (code, lines) = run("run", root.toString(), store.toString())
+        assertEquals(2, code, lines.joinToString("\n"))
+        assertTrue(lines.any { it.startsWith("clue: request 1: ") && "this has 1" in it }, lines.joinToString("\n"))
+        openStore(store, ClueBundle.open(root)).use { opened ->
+            assertEquals(listOf(Status.PAUSED, Status.DONE), opened.requests().map { it.status })
+        }
     }
 
     @Test

@@ -48,6 +48,17 @@ internal class SealingTest {
     }
 
     @Test
+    fun `weights that the bundle was copied from are told as not erased`() {
+        val id = toy.forget()
+        toy.store.bundle.copyOf = "assets/toy.clue"
+        val plan = toy.unlearner.sealPlan(id)
+        assertEquals(listOf("assets/toy.clue/weights.safetensors"), plan.notErased.map { it.path })
+        assertEquals(plan.notErased, toy.unlearner.seal(id))
+        assertTrue("assets/toy.clue/weights.safetensors" in toy.store.receipts().last().text)
+        assertFalse(Files.exists(toy.root.resolve("weights.safetensors")))
+    }
+
+    @Test
     fun `every key is new afterwards`() {
         val id = toy.forget()
         toy.add("dog", 4)

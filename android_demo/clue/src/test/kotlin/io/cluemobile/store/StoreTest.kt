@@ -58,6 +58,15 @@ internal class StoreTest {
     }
 
     @Test
+    fun `a store that was closed says so`() {
+        assertTrue(toy.store.isOpen)
+        toy.store.close()
+        assertFalse(toy.store.isOpen)
+        toy.reopen()
+        assertTrue(toy.store.isOpen)
+    }
+
+    @Test
     fun `what others may read is closed, what they may write is refused`() {
         val key = toy.path.resolve("generations/000001.safetensors")
         mode(key, "rw-r--r--")
