@@ -24,15 +24,6 @@ internal object JsonText {
         }
     }
 
-    private fun <T> joined(open: Char, close: Char, parts: Iterable<T>, out: StringBuilder, each: (T) -> Unit) {
-        out.append(open)
-        parts.forEachIndexed { i, part ->
-            if (i > 0) out.append(',')
-            each(part)
-        }
-        out.append(close)
-    }
-
     private fun string(text: String, out: StringBuilder) {
         out.append('"')
         for (each in text) {
@@ -44,4 +35,14 @@ internal object JsonText {
         }
         out.append('"')
     }
+}
+
+/** Writes [parts] by [each] between [open] and [close], with commas and no spaces: how an array or object stands in JSON. */
+internal fun <T> joined(open: Char, close: Char, parts: Iterable<T>, out: StringBuilder, each: (T) -> Unit) {
+    out.append(open)
+    parts.forEachIndexed { i, part ->
+        if (i > 0) out.append(',')
+        each(part)
+    }
+    out.append(close)
 }

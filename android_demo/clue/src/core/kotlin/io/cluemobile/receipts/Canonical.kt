@@ -2,6 +2,7 @@ package io.cluemobile.receipts
 
 import io.cluemobile.ClueException
 import io.cluemobile.json.StrictJson
+import io.cluemobile.json.joined
 import java.math.BigDecimal
 import java.math.MathContext
 import java.math.RoundingMode
@@ -39,15 +40,6 @@ internal object Canonical {
             is Iterable<*> -> joined('[', ']', value, out) { write(it, out) }
             else -> throw ClueException("canonical JSON has no ${value::class.simpleName}")
         }
-    }
-
-    private fun <T> joined(open: Char, close: Char, parts: Iterable<T>, out: StringBuilder, each: (T) -> Unit) {
-        out.append(open)
-        parts.forEachIndexed { i, part ->
-            if (i > 0) out.append(',')
-            each(part)
-        }
-        out.append(close)
     }
 
     private fun string(text: String, out: StringBuilder) {
