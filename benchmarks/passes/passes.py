@@ -41,7 +41,7 @@ def bound(made: Any, seed: int = 0) -> tuple[Any, list[Any]]:
     binding, arrays = made.io_binding(), []
     for ports, bind in ((made.get_inputs(), binding.bind_input), (made.get_outputs(), binding.bind_output)):
         for port in ports:
-            array = np.ascontiguousarray(0.1 * rng.random(port.shape, dtype=np.float32))
+            array = np.array(0.1 * rng.random(port.shape, dtype=np.float32), np.float32)  # also without axes
             arrays.append(array)
             bind(port.name, "cpu", 0, np.float32, list(array.shape), array.ctypes.data)
     return binding, arrays

@@ -52,7 +52,7 @@ OWN: dict[str, dict[str, Range]] = {
     "iu": {"alpha": Log(1e-2, 10.0)},
     "lu": {"sigma": Log(0.03, 1.0)},
     "unsir": {"repair_lr": Log(1e-4, 1e-1)},
-    "clue": {"lr": Log(1e-5, 1e-2), "kl_weight": Log(0.3, 10.0)},
+    "clue": {"lr": Log(1e-5, 1e-2), "kl_weight": Log(0.3, 10.0), "refresh": OneOf((0, 256))},
     "ssd": {"alpha": Log(1.0, 100.0), "dampening": Log(0.1, 10.0)},
     "fisher": {"alpha": Log(1e-9, 1e-5)},
     "salun": {"density": Even(0.1, 1.0)},
