@@ -19,7 +19,7 @@ ENVIRONMENTS = {
     # onnx: the last one before the proto classes that its artifact generator uses were changed
     "ort_training": ("onnxruntime-training==1.19.2", "onnx==1.16.2", "numpy<2"),
     "mnn": ("MNN==3.6.1", "numpy<3"),
-    "tensorflow": ("tensorflow-cpu==2.21.0",),
+    "tensorflow": ("tensorflow-cpu==2.21.0", "ai-edge-litert==2.3.0"),
 }
 
 

@@ -53,6 +53,14 @@ class Net:
             variable.assign(variable + BN_MOMENTUM * (value - variable))
         return y
 
+    def relu(self, x: Any) -> Any:
+        """max(x, 0)."""
+        return self.tf.nn.relu(x)
+
+    def every_second(self, x: Any) -> Any:
+        """Rows and columns 0, 2, 4, ..."""
+        return x[:, ::2, ::2, :]
+
     def dense(self, x: Any, name: str) -> Any:
         """x W + b."""
         return self.tf.matmul(x, self.variables[f"{name}.weight"]) + self.variables[f"{name}.bias"]
@@ -64,7 +72,7 @@ class Net:
         return (x - mean) * self.tf.math.rsqrt(variance + LN_EPSILON) * scale + offset
 
 
-def net_of(work: Work) -> tuple[Net, Callable[[Any], Any]]:
+def net_of(work: Work, kind: type[Net] = Net) -> tuple[Net, Callable[[Any], Any]]:
     """The variables and the function from normalised images [N, H, W, C] to logits."""
     makers = {
         "resnet20": resnet20,
@@ -76,25 +84,25 @@ def net_of(work: Work) -> tuple[Net, Callable[[Any], Any]]:
     if work.model not in makers:
         raise UnavailableError(f"there is no TensorFlow version of {work.model} here")
     state = work.state()
-    net = Net(state, lambda name: state[name].shape[1] == 1)
+    net = kind(state, lambda name: state[name].shape[1] == 1)
     return net, lambda x: makers[work.model](net, x, work)
 
 
 def _block(net: Net, x: Any, name: str, stride: int, shortcut: Any) -> Any:
-    y = net.tf.nn.relu(net.norm(net.conv(x, f"{name}.conv1", stride), f"{name}.bn1"))
-    return net.tf.nn.relu(net.norm(net.conv(y, f"{name}.conv2"), f"{name}.bn2") + shortcut)
+    y = net.relu(net.norm(net.conv(x, f"{name}.conv1", stride), f"{name}.bn1"))
+    return net.relu(net.norm(net.conv(y, f"{name}.conv2"), f"{name}.bn2") + shortcut)
 
 
 def resnet20(net: Net, x: Any, work: Work) -> Any:
     """CIFAR's, with shortcuts that have no parameters."""
-    x = net.tf.nn.relu(net.norm(net.conv(x, "conv1"), "bn1"))
+    x = net.relu(net.norm(net.conv(x, "conv1"), "bn1"))
     for stage in (1, 2, 3):
         for number in range(3):
             stride = 2 if stage > 1 and number == 0 else 1
             shortcut = x
             if stride == 2:
                 pad = x.shape[-1] // 2
-                shortcut = net.tf.pad(x[:, ::2, ::2, :], [[0, 0], [0, 0], [0, 0], [pad, pad]])
+                shortcut = net.tf.pad(net.every_second(x), [[0, 0], [0, 0], [0, 0], [pad, pad]])
             x = _block(net, x, f"layer{stage}.{number}", stride, shortcut)
     return net.dense(net.tf.reduce_mean(x, [1, 2]), "fc")
 
