@@ -42,7 +42,9 @@ def command(
     method: Annotated[str, typer.Option(help="One, or names with commas, or all.")] = "clue",
     out: Annotated[Path, typer.Option(help="Folder of the search and its result.")] = Path("tune_out"),
     trials: Annotated[int, typer.Option(help="Of each method, earlier ones in OUT counted.", min=1)] = 12,
-    trial_seconds: Annotated[float, typer.Option(help="A trial past it is ended and pruned.")] = 90.0,
+    trial_seconds: Annotated[
+        float, typer.Option(help="Processor time of a thread; a trial past it is ended and pruned.")
+    ] = 90.0,
     target: Annotated[
         float, typer.Option(help="Wanted accuracy on the class, in percent.", min=0, max=100)
     ] = 0.0,

@@ -31,7 +31,9 @@ def unlearn(module, spec, images, labels, config, *, seed=0, batch=256, watch=No
     with (Path(__file__).parent / "runs.txt").open("a") as runs:
         runs.write(f"{config.how} {seed} {batch} {len(images)} {len(retain.labels)} {os.getpid()}\\n")
     print("a method may print")
-    time.sleep(config.seconds)
+    began = time.process_time()
+    while time.process_time() - began < config.seconds:
+        pass
     if config.how == "raise":
         raise ValueError("as told")
     if config.how == "refuse":

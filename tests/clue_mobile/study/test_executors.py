@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def check(outcomes: dict[str, executors.Outcome]) -> None:
 def test_each_end_of_a_process_is_told(place: Path, digits_weights: Path) -> None:
     tasks = [task(digits_weights, how, 100.0 if how == "late" else 0.0) for how in (*REASONS, "well")]
     with executors.Processes(SETTING, 2, 1) as executor:
-        found = {done.cell.variant: outcome for done, outcome in executor.run(tasks, seconds=15.0)}
+        found = {done.cell.variant: outcome for done, outcome in executor.run(tasks, seconds=8.0)}
         again = list(executor.run(tasks[1:2]))  # it serves on
     check(found)
     assert again[0][1]["reason"] == REASONS["refuse"]
@@ -67,6 +68,26 @@ def test_each_end_of_a_process_is_told(place: Path, digits_weights: Path) -> Non
     for *_, process in noted:  # none is left, not even the late one
         with pytest.raises(ProcessLookupError):
             os.kill(int(process), 0)
+
+
+def test_a_limit_is_of_processor_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, idle = "while True: pass", "import time; time.sleep(100)"
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for code in (busy, idle, idle)]
+    try:
+        children = [server._Child(n, p.pid, -1, p.wait, 1.0, 1) for n, p in enumerate(processes)]
+        children[2].seconds = 0.25  # and four times that of any time
+        while (children[0].left() or 0) > 0:
+            time.sleep(0.05)
+        while (children[2].left() or 0) > 0:
+            time.sleep(0.05)
+        assert time.monotonic() - children[2].began >= 1.0
+        assert 0.5 < (children[1].left() or 0) <= 1.0 or time.monotonic() - children[1].began > 3.0
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    monkeypatch.setattr(server, "_processor_seconds", lambda pid: None)
+    assert (children[1].left() or 0) == pytest.approx(1.0 + children[1].began - time.monotonic(), abs=0.5)
 
 
 def test_images_that_cannot_be_loaded(place: Path) -> None:

@@ -162,7 +162,7 @@ def test_trials_that_end_badly_are_pruned_and_the_best_is_written(
     Path("h.json").write_text('{"own.py": {"seconds": 60}}')
     words = ["tune", "--method", "own.py", "--forget", "4", "--weights", digits_weights, "--trials", "1",
              "--data", "small.npz", "--out", "out", "--batch", "8"]  # fmt: skip
-    code, out, _ = cli(*words, "--hyperparameters", "h.json", "--trial-seconds", "12", "--json")
+    code, out, _ = cli(*words, "--hyperparameters", "h.json", "--trial-seconds", "6", "--json")
     assert code == 1
     (row,) = json.loads(out)["own.py"]["trials"]
     assert (row["state"], row["reason"]) == ("pruned", "it ran past its time limit")
