@@ -8,8 +8,8 @@ from importlib.resources.abc import Traversable
 
 RUNTIMES = ("coreml", "executorch", "onnx")
 
-# of ios_demo: the packages (an engine that its makers give as a package has one of its own) and the instructions; not the
-# tests, the demo app and what SwiftPM leaves behind
+# of ios_demo: the packages (an engine that its makers give as a package has one of its own) and the steps to
+# embed them; not the tests, the demo app and what SwiftPM leaves behind
 _FOLDERS = ("ExecuTorch", "Ort", "Sources")
 _FILES = ("Package.swift", "README.md")
 

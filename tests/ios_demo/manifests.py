@@ -1,8 +1,8 @@
-"""The packages that `export --target ios` writes into runtime/, as SwiftPM reads them on Linux, and on an Apple platform as far as
-their manifests go: what they ask for and name.
+"""The packages that `export --target ios` writes into runtime/, as SwiftPM reads them on Linux, and by their
+manifests' other branches, which are those for Apple platforms: what they ask for, name and have.
 
-python tests/ios_demo/manifests.py FOLDER INSIDE COMMAND ...: writes them into FOLDER, which the swift command sees as INSIDE;
-COMMAND ... runs it.
+python tests/ios_demo/manifests.py FOLDER INSIDE COMMAND ...: writes them into FOLDER, which the swift command
+sees as INSIDE; COMMAND ... runs it.
 """
 
 from __future__ import annotations
