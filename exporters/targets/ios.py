@@ -1,4 +1,4 @@
-"""iOS: Core ML packages, one ExecuTorch file, ONNX programs, and the Swift package in runtime/."""
+"""iOS: Core ML packages, one ExecuTorch file, ONNX programs, and the Swift packages in runtime/."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from importlib.resources.abc import Traversable
 
 RUNTIMES = ("coreml", "executorch", "onnx")
 
-# of ios_demo: the package and its instructions; not its tests, the demo app and what SwiftPM leaves behind
-_FOLDERS = ("ExecuTorch", "Sources")
+# of ios_demo: the packages (an engine that its makers give as a package has one of its own) and the steps to
+# embed them; not the tests, the demo app and what SwiftPM leaves behind
+_FOLDERS = ("ExecuTorch", "Ort", "Sources")
 _FILES = ("Package.swift", "README.md")
 
 
@@ -24,7 +25,7 @@ def _files(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
 
 
 def payload() -> Iterator[tuple[str, bytes]]:
-    """The Swift package ClueRuntime, as an app adds it, and the steps to embed it."""
+    """The Swift packages ClueRuntime, ClueOrt and ClueExecuTorch, as an app adds them, and the steps."""
     package = resources.files("ios_demo")
     for name in _FILES:
         yield name, package.joinpath(name).read_bytes()

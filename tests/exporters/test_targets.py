@@ -135,7 +135,7 @@ def test_runtimes_are_the_targets_or_those_named_or_both() -> None:
         targets.runtimes(host, ("+litert", "onnx"))
 
 
-def test_the_ios_folder_is_the_swift_package() -> None:
+def test_the_ios_folder_is_the_swift_packages() -> None:
     files = dict(ios.payload())
     sources = [
         path for path in (ROOT / "ios_demo").rglob("*") if path.is_file() and path.suffix in (".swift", ".h")
@@ -143,7 +143,7 @@ def test_the_ios_folder_is_the_swift_package() -> None:
     wanted = {
         str(path.relative_to(ROOT / "ios_demo"))
         for path in sources
-        if path.relative_to(ROOT / "ios_demo").parts[0] in ("Sources", "ExecuTorch", "Package.swift")
+        if path.relative_to(ROOT / "ios_demo").parts[0] in ("Sources", "Ort", "ExecuTorch", "Package.swift")
         and not any(part.startswith(".") for part in path.relative_to(ROOT / "ios_demo").parts)
     }
     assert len(wanted) > 50
@@ -151,9 +151,14 @@ def test_the_ios_folder_is_the_swift_package() -> None:
     assert not [name for name in files if name.startswith(("Tests", "ClueDemo", "."))]
     assert b"Add Local" in files["README.md"]
     # what the manifest of the package names is there: targets by their folders, resources, module maps
-    manifest = files["Package.swift"].decode()
-    for name in re.findall(r"\.(?:target|systemLibrary)\(\s*name: \"(\w+)\"", manifest):
-        assert [path for path in files if path.startswith(f"Sources/{name}/")], name
+    for package in ("", "Ort/", "ExecuTorch/"):
+        manifest = files[f"{package}Package.swift"].decode()
+        path = r"(?:,(?: dependencies: \[.*?\],)? path: \"([\w/]+)\")?"
+        found = re.findall(rf"\.(?:target|systemLibrary)\(\s*name: \"(\w+)\"{path}", manifest)
+        assert found
+        for name, place in found:
+            folder = f"{package}{place or f'Sources/{name}'}/"
+            assert [path for path in files if path.startswith(folder)], name
     assert "Sources/ClueCore/Resources/PrivacyInfo.xcprivacy" in files
     assert "Sources/CSQLite/module.modulemap" in files
 

@@ -36,20 +36,11 @@ rm -rf "$CLUE_MATERIAL"
 
 inside() { "$here/enter.sh" "$folder" "$@"; }
 step "format"
-inside sh -c "cd /checkout/ios_demo && swift format lint --strict --recursive --parallel Package.swift Sources Tests ExecuTorch ClueDemo"
+inside sh -c "cd /checkout/ios_demo && swift format lint --strict --recursive --parallel Package.swift Sources Tests Ort ExecuTorch ClueDemo"
 step "build and test"
 inside CLUE_DIGITS=/material swift test -j 2 --package-path /checkout/ios_demo --scratch-path /scratch/build
-step "the package that export writes"
-"$bin/python" - "$folder/scratch/exported" <<'END'
-import pathlib, shutil, sys
-from exporters.targets import ios
-out = pathlib.Path(sys.argv[1])
-shutil.rmtree(out, ignore_errors=True)
-for name, content in ios.payload():
-    (out / name).parent.mkdir(parents=True, exist_ok=True)
-    (out / name).write_bytes(content)
-END
-inside swift package --package-path /scratch/exported --scratch-path /scratch/exported.build describe | grep '^Name:'
+step "the packages that export writes"
+"$bin/python" "$here/manifests.py" "$folder/scratch/exported" /scratch/exported "$here/enter.sh" "$folder"
 step "one store for two runtimes"
 "$bin/python" "$here/exchange.py" "$CLUE_MATERIAL/exchange" /material/exchange "$here/enter.sh" "$folder" /scratch/build/debug/clue-swift
 step "parse and type check"

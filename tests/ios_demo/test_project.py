@@ -82,10 +82,13 @@ def test_the_app_has_its_sources_its_sample_and_the_packages_products() -> None:
     linked = {
         objects[objects[each]["productRef"]]["productName"] for each in phases["PBXFrameworksBuildPhase"]
     }
-    manifest = (DEMO.parent / "Package.swift").read_text(encoding="utf-8")
-    assert products == linked <= set(re.findall(r'\.library\(name: "(\w+)"', manifest))
-    (package,) = [each for each in objects.values() if each["isa"] == "XCLocalSwiftPackageReference"]
-    assert (DEMO / package["relativePath"] / "Package.swift").is_file()
+    assert products == linked
+    packages = {key: each for key, each in objects.items() if each["isa"] == "XCLocalSwiftPackageReference"}
+    for dependency in [objects[each] for each in target["packageProductDependencies"]]:
+        package = DEMO / packages[dependency["package"]]["relativePath"]
+        manifest = (package / "Package.swift").read_text(encoding="utf-8")
+        assert dependency["productName"] in re.findall(r'\.library\(name: "(\w+)"', manifest)
+    assert objects[project["rootObject"]]["packageReferences"] == list(packages)
 
 
 def test_the_background_task_is_declared_by_the_name_that_the_app_uses() -> None:

@@ -18,7 +18,7 @@ for stub in "$here"/interface_stubs/*.swiftinterface; do
     sed "s/TARGET/$target/" "$stub" >"$out/interfaces/$(basename "$stub")"
 done
 # AppleFoundation is what Foundation itself has on Apple platforms
-flags=(-wmo -package-name clue -swift-version 5 -strict-concurrency=complete -warnings-as-errors -I "$out/interfaces" -I "$out/modules" -I "$demo/Sources/CSQLite"
+flags=(-wmo -swift-version 5 -strict-concurrency=complete -warnings-as-errors -I "$out/interfaces" -I "$out/modules" -I "$demo/Sources/CSQLite"
     -module-cache-path "$out/cache" -Xfrontend -import-module -Xfrontend AppleFoundation)
 
 cp -r "$demo" "$out/demo"
@@ -28,19 +28,19 @@ find "$out/demo" -name '*.swift' -exec sed -i 's/os(iOS)/canImport(UIKit)/; s/os
 echo 'import Foundation
 extension Foundation.Bundle { static var module: Foundation.Bundle { .main } }' >"$out/demo/Sources/ClueCore/resource_bundle.swift"
 
-module() { # NAME FOLDER: its module, for those that import it
+module() { # NAME FOLDER PACKAGE: its module, for those that import it
     mapfile -t files < <(find "$2" -name '*.swift')
-    swiftc "${flags[@]}" -parse-as-library -emit-module -module-name "$1" -emit-module-path "$out/modules/$1.swiftmodule" \
+    swiftc "${flags[@]}" -package-name "$3" -parse-as-library -emit-module -module-name "$1" -emit-module-path "$out/modules/$1.swiftmodule" \
         "${files[@]}"
     echo "type checked $1: ${#files[@]} files"
 }
-module ClueCore "$out/demo/Sources/ClueCore"
-module ClueApple "$out/demo/Sources/ClueApple"
-module ClueCoreML "$out/demo/Sources/ClueCoreML"
-module ClueExecuTorch "$out/demo/ExecuTorch/Sources/ClueExecuTorch"
+module ClueCore "$out/demo/Sources/ClueCore" ClueRuntime
+module ClueApple "$out/demo/Sources/ClueApple" ClueRuntime
+module ClueCoreML "$out/demo/Sources/ClueCoreML" ClueRuntime
+module ClueExecuTorch "$out/demo/ExecuTorch/Sources/ClueExecuTorch" ClueExecuTorch
 # SwiftPM writes this for targets of C
 mkdir "$out/c"
-echo "module COnnxRuntime { header \"$demo/Sources/COnnxRuntime/include/clue_onnxruntime.h\" export * }" >"$out/c/module.modulemap"
+echo "module COnnxRuntime { header \"$demo/Ort/Sources/COnnxRuntime/include/clue_onnxruntime.h\" export * }" >"$out/c/module.modulemap"
 flags+=(-I "$out/c")
-module ClueOrt "$out/demo/Sources/ClueOrt"
-module ClueDemo "$out/demo/ClueDemo/ClueDemo"
+module ClueOrt "$out/demo/Ort/Sources/ClueOrt" ClueOrt
+module ClueDemo "$out/demo/ClueDemo/ClueDemo" ClueDemo

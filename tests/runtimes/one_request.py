@@ -1,5 +1,5 @@
 """One request, three runtimes: the Raspberry Pi's, Android's on a JVM and iOS's on Linux end with the same
-masks, weights, evidence and records.
+masks, weights, evidence and records, and print the same table.
 
 python tests/runtimes/one_request.py DEMO FOLDER --jvm COMMAND --swift COMMAND --inside PATH
 
@@ -122,16 +122,19 @@ def main() -> None:
     for name, command in commands.items():
         shutil.copytree(given.folder / "store", given.folder / name)
         half = masks(given.folder / name, command)
-        subprocess.run(command, check=True)
-        found[name] = {"masks": half, **outcome(given.folder, given.folder / name)}
+        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        # clue-pi's service has the table in one line
+        table = printed.removeprefix("request 1: ").replace("; ", "\n").splitlines()
+        found[name] = {"table": table, "masks": half, **outcome(given.folder, given.folder / name)}
     bits = sum(8 * a.size for a in found["pi"]["masks"].values() if isinstance(a, np.ndarray))
     if not bits:
         raise SystemExit("the checkpoint has no masks")
+    print("\n".join(found["pi"]["table"]))
     for name in ("jvm", "swift"):
         same(found["pi"], found[name], name)
         weights = [found[each]["weights"] for each in ("pi", name)]
         equal = all(np.array_equal(weights[0][key], weights[1][key]) for key in weights[0])
-        print(f"{name}: {bits} mask bits, evidence and records as pi_runtime's; weights bit-equal: {equal}")
+        print(f"{name}: {bits} mask bits, table, evidence, records are pi_runtime's; weights equal: {equal}")
 
 
 if __name__ == "__main__":

@@ -191,10 +191,22 @@ import UIKit
 
     private func show(_ progress: Unlearner.Progress) {
         self.progress = progress
-        if progress.outcome == nil, let last = points.last, last.step == progress.done { return }
+        if let outcome = progress.outcome { return showEnds(outcome, at: progress.done) }
+        if let last = points.last, last.step == progress.done { return }
         for (name, value) in progress.metrics.sorted(by: { $0.key < $1.key }) where value.isFinite {
-            points.append(Point(id: points.count, series: name, step: progress.done, value: value))
+            points.append(point(name, progress.done, value))
         }
+    }
+
+    /// The accuracy before and after the run, on both ends of the line that its stops have drawn.
+    private func showEnds(_ outcome: Outcome, at last: Int) {
+        let (before, after) = (outcome.evidence["forget_accuracy_before"]?.number, outcome.evidence["forget_accuracy_after"]?.number)
+        if let before { points.insert(point("forget_accuracy", 0, before), at: 0) }
+        if let after { points.append(point("forget_accuracy", last, after)) }
+    }
+
+    private func point(_ series: String, _ step: Int, _ value: Double) -> Point {
+        Point(id: points.count, series: series, step: step, value: value)
     }
 
     @discardableResult

@@ -7,9 +7,9 @@
     /// Carries out queued requests while the device charges: a `BGProcessingTask` that needs external power and no network.
     ///
     /// The identifier stands in the app's Info.plist (`BGTaskSchedulerPermittedIdentifiers`), with `processing` in `UIBackgroundModes`.
-    /// When the system takes the time away, the request pauses at a checkpoint and the next task goes on from there. Another task is asked
-    /// for when a request has paused, another one runs, or the device is locked and the store closed with it; not after an error that
-    /// would come again.
+    /// When the system takes the time away, the request pauses at a checkpoint and the next task goes on from there. Each request is tried
+    /// once in a task; one that is refused or fails does not hold up the others. Another task is asked for when a request can go on by
+    /// itself, another one runs, or the device is locked and the store closed with it; not after an error that would come again.
     public struct ForgettingTask: Sendable {
         public let identifier: String
         private let unlearner: @Sendable () async throws -> Unlearner
@@ -66,15 +66,16 @@
                 let unlearner = try await unlearner()
                 guard await isOpen(unlearner.folder) else { return .again }
                 held.hold(unlearner)
-                while true {
-                    let run = unlearner.runNext()
-                    // time may have run out before there was a run that could be told
-                    if held.isExpired { unlearner.pause() }
-                    var outcome: Outcome?
-                    for try await progress in run { outcome = progress.outcome ?? outcome }
-                    guard let outcome else { return .finished }
-                    if held.isExpired || !outcome.status.isFinal { return .again }
+                let run = unlearner.runQueue()
+                // time may have run out before there was a run that could be told
+                if held.isExpired { unlearner.pause() }
+                var (isForLater, problems) = (false, 0)
+                for try await progress in run {
+                    isForLater = isForLater || progress.isForLater
+                    if progress.problem != nil { problems += 1 }
                 }
+                if held.isExpired || isForLater { return .again }
+                return problems == 0 ? .finished : .failed
             } catch let error as ClueError where error.kind == .busy {
                 return .again
             } catch {

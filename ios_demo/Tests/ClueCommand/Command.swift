@@ -9,7 +9,7 @@ struct Command {
         clue-swift add BUNDLE STORE CLASS FILE      (safetensors: images, U8 [N, H, W, C])
         clue-swift submit BUNDLE STORE CLASS SEED [--set NAME=NUMBER] [--checkpoint-steps N]
         clue-swift forget BUNDLE STORE CLASS SEED   (as submit, and runs it)
-        clue-swift run BUNDLE STORE [--progress]    (all that is queued or was interrupted)
+        clue-swift run BUNDLE STORE [--progress]    (all that is queued or was interrupted, each once)
         """
 
     private let words: [String]
@@ -63,25 +63,27 @@ struct Command {
             return 0
         case ("forget", 5):
             return try await watch(
-                unlearner.forget(.classNamed(words[3]), seed: UInt64(words[4]), scalars: scalars, options: options)) ?? 2
-        case ("run", 3):
-            var code: Int32 = 0
-            while let ended = try await watch(unlearner.runNext()) { code = max(code, ended) }
-            return code
+                unlearner.forget(.classNamed(words[3]), seed: UInt64(words[4]), scalars: scalars, options: options))
+        case ("run", 3): return try await watch(unlearner.runQueue())
         default: throw Self.wrong
         }
     }
 
-    /// Follow a run to its end; nil when there was nothing to be run.
-    private func watch(_ run: Unlearner.Run) async throws -> Int32? {
-        var outcome: Outcome?
+    /// Follow a run to its end; the worst exit code of its requests.
+    private func watch(_ run: Unlearner.Run) async throws -> Int32 {
+        var code: Int32 = 0
         for try await progress in run {
-            if tells, progress.outcome == nil { line("operation \(progress.done) of \(progress.total)") }
-            outcome = progress.outcome
+            if let problem = progress.problem {
+                complain("request \(progress.request): \(problem)")
+                code = max(code, 2)
+            } else if let outcome = progress.outcome {
+                for text in told(outcome) { line(text) }
+                code = max(code, [.done: 0, .failed: 1, .paused: 3][outcome.status] ?? 130)
+            } else if tells {
+                line("operation \(progress.done) of \(progress.total)")
+            }
         }
-        guard let outcome else { return nil }
-        for text in told(outcome) { line(text) }
-        return [.done: 0, .failed: 1, .paused: 3][outcome.status] ?? 130
+        return code
     }
 
     /// Print at once, also into a pipe.
@@ -124,6 +126,9 @@ struct Command {
             count: pixels.count / size, height: shape[1], width: shape[2], channels: shape[0], pixels: pixels)
     }
 }
+
+/// Print a problem.
+func complain(_ text: String) { FileHandle.standardError.write(Data("clue-swift: \(text)\n".utf8)) }
 
 extension Platform {
     /// This computer, with the receipts' key in a file.

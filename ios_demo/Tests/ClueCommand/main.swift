@@ -8,6 +8,6 @@ do {
     Disk.armIfAsked()
     exit(try await Command(Array(CommandLine.arguments.dropFirst())).run())
 } catch {
-    FileHandle.standardError.write(Data("clue-swift: \(error)\n".utf8))
+    complain("\(error)")
     exit(2)
 }

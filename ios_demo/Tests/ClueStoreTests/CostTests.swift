@@ -92,6 +92,23 @@ final class CostTests: XCTestCase {
         XCTAssertEqual(ledger.record("request")["energy_j"], .double(100))
     }
 
+    /// The phases' times and those of files: what runs between them is not in it.
+    func testAnEstimateIsWhatTheSameRequestTook() throws {
+        let (store, _, engine) = try prepared()
+        let scalars = try store.bundle.merged(scalars: ["check_every": 0])  // no early stop, so that all steps were made
+        let desk = Desk(store: store, engine: engine, device: StillDevice())
+        _ = try desk.cancel(1)
+        let request = try desk.submit("cat", seed: 5, scalars: scalars, options: .init())
+        let outcome = try desk.run(request, Control())
+        XCTAssertEqual(outcome.status, .done)
+        var wanted = 0.0
+        for record in outcome.records {
+            for name in record["phase"]?.string == "request" ? ["load_s", "save_s"] : ["wall_s"] { wanted += record[name]?.number ?? 0 }
+        }
+        let estimate = try RequestEstimate(store: store, engine: engine, samples: 19, scalars: scalars)
+        XCTAssertEqual(try XCTUnwrap(estimate.seconds), wanted, accuracy: 0.001)
+    }
+
     func testPercentilesAreBetweenTheNearestTimes() {
         var account = CostAccount(batch: 4)
         XCTAssertEqual(account.record["step_ms"]?["p50"], .null)

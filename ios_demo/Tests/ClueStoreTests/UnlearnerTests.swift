@@ -86,12 +86,12 @@ final class UnlearnerTests: XCTestCase {
         if first == .paused {
             let reason = try await unlearner.requests().first?.reason
             XCTAssertEqual(reason, "stopped")
-            let outcome = try await outcome(unlearner.runNext())
+            let outcome = try await outcome(unlearner.runQueue())
             XCTAssertEqual(outcome.status, .done)
         }
         let found = try await unlearner.generations().last?.sha256
         XCTAssertEqual(found, wanted)
-        let nothing = unlearner.runNext()
+        let nothing = unlearner.runQueue()
         for try await _ in nothing { XCTFail("nothing is to be run") }
     }
 
@@ -132,7 +132,7 @@ final class UnlearnerTests: XCTestCase {
         let scalars = ["epochs": 100_000.0, "check_every": 0, "lr": 1e-6]
         var told: [Outcome] = []
         for turn in 0..<2 {
-            let run = turn == 0 ? unlearner.forget("cat", seed: 5, scalars: scalars) : unlearner.runNext()
+            let run = turn == 0 ? unlearner.forget("cat", seed: 5, scalars: scalars) : unlearner.runQueue()
             for try await progress in run {
                 if let outcome = progress.outcome { told.append(outcome) } else { unlearner.pause() }
             }
@@ -269,7 +269,7 @@ final class UnlearnerTests: XCTestCase {
         let pending = try opened("toy-2", in: folder, policy: .pending)
         let gone = try await pending.forgottenClasses()
         XCTAssertEqual(gone, ["cat"])
-        let outcome = try await outcome(pending.runNext())
+        let outcome = try await outcome(pending.runQueue())
         XCTAssertEqual(outcome.request, 2)
     }
 

@@ -45,7 +45,8 @@ public struct RequestEstimate: Equatable, Sendable {
             guard let size = sizes[request], size > 0, let whole = records["request"] else { continue }
             let had = steps.keys.allSatisfy { (records[$0]?["steps"]?.int ?? 0) > 0 }
             guard had else { continue }
-            var (seconds, joules) = (whole["load_s"]?.number ?? 0, Double?.some(0))
+            let files = ["load_s", "save_s"].compactMap { whole[$0]?.number }.reduce(0, +)
+            var (seconds, joules) = (files, Double?.some(0))
             for (phase, record) in records where phase != "request" {
                 let ratio: Double
                 if phase == "verify" {

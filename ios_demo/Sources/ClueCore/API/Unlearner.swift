@@ -11,25 +11,6 @@ import Foundation
 /// A request runs on a thread of its own; meanwhile the actor and its ``classifier`` answer as before, by the weights that serve. All
 /// functions throw ``ClueError``; what they were to change is then unchanged.
 public actor Unlearner {
-    /// Told while a request runs: after each operation of its plan, and once more when it has ended.
-    public struct Progress: Equatable, Sendable {
-        /// The request's number in the store.
-        public let request: Int
-        /// `running` until it has ended; then `done`, `failed`, `cancelled` or `paused`.
-        public let status: RequestStatus
-        /// The phase of the plan.
-        public let phase: String
-        /// Counted from 0.
-        public let epoch: Int
-        /// `done` of `total` operations; a plan that stops early does not come to `total`.
-        public let done: Int
-        public let total: Int
-        /// What the latest program measured, such as its energy or its loss.
-        public let metrics: [String: Double]
-        /// How the request ended; in the last element only.
-        public let outcome: Outcome?
-    }
-
     /// A run of a request, told as it goes.
     ///
     /// ``pause()`` pauses the request with the reason "stopped", and the last element says so. Leaving the iteration, or cancelling the
@@ -115,17 +96,23 @@ public actor Unlearner {
     public nonisolated func forget(
         _ target: ForgetTarget, seed: UInt64? = nil, scalars: [String: Double] = [:], options: Options = .init()
     ) -> Run {
-        start { desk in
-            let request = try desk.submit(target, seed: seed, scalars: scalars, options: options)
-            return request
+        start { turn in
+            try turn.run { desk in try desk.submit(target, seed: seed, scalars: scalars, options: options) }
         }
     }
 
     /// Runs a queued request, or lets a paused one go on from its checkpoint.
-    public nonisolated func run(_ request: Int) -> Run { start { _ in request } }
+    public nonisolated func run(_ request: Int) -> Run { start { turn in try turn.run { _ in request } } }
 
-    /// Runs the request whose turn it is: the oldest that is queued, or paused by what is over. No element when there is none.
-    public nonisolated func runNext() -> Run { start { desk in try desk.next() } }
+    /// Runs every request whose turn it is, oldest first, each once: those that are queued, or paused by what is over.
+    ///
+    /// One that is refused, breaks or pauses does not hold up the others; its last element has the ``Progress/problem`` or the
+    /// ``Progress/outcome``. No element when there is none to be run. ``pause()`` ends the round with the request that runs. Throws what
+    /// concerns no single request: another process runs one (kind `busy`), or the store cannot be read.
+    public nonisolated func runQueue() -> Run {
+        // the last element of every request is kept, however late it is looked at
+        start(buffering: .unbounded) { turn in try turn.runQueue() }
+    }
 
     /// Asks what this object runs to pause: it does so before its next operation, and its stream ends with that outcome.
     public nonisolated func pause() { runs.pause() }
@@ -180,10 +167,12 @@ public actor Unlearner {
 
     // MARK: the thread of a request
 
-    /// Runs, on a thread and a store of its own, the request that `choose` names while the lock is held.
-    private nonisolated func start(_ choose: @escaping @Sendable (Desk) throws -> Int?) -> Run {
+    /// Does `work` on a thread and a store of its own.
+    private nonisolated func start(
+        buffering: Run.Continuation.BufferingPolicy = .bufferingNewest(64), _ work: @escaping @Sendable (Turn) throws -> Void
+    ) -> Run {
         let (bundle, folder, engine, platform, runs) = (bundle, folder, engine, platform, runs)
-        return Run(bufferingPolicy: .bufferingNewest(64)) { continuation in
+        return Run(bufferingPolicy: buffering) { continuation in
             let stop = runs.begin()
             continuation.onTermination = { _ in stop.raise() }
             let thread = Thread {
@@ -192,17 +181,7 @@ public actor Unlearner {
                     let store = try ForgetStore(folder: folder, bundle: bundle, signers: platform.signers)
                     defer { store.close() }
                     let desk = Desk(store: store, engine: engine, device: platform.device)
-                    try store.exclusive {
-                        guard let request = try choose(desk) else { return }
-                        var latest = PlanProgress(phase: "", epoch: 0, done: 0, total: 0, metrics: [:])
-                        var control = Control(stop: { stop.isRaised })
-                        control.progress = { progress in
-                            latest = progress
-                            continuation.yield(Progress(request, progress))
-                        }
-                        let outcome = try desk.run(request, control)
-                        continuation.yield(Progress(request, latest, outcome))
-                    }
+                    try work(Turn(desk: desk, stop: stop) { continuation.yield($0) })
                     continuation.finish()
                 } catch {
                     continuation.finish(throwing: error)
@@ -214,13 +193,5 @@ public actor Unlearner {
             thread.qualityOfService = .utility
             thread.start()
         }
-    }
-}
-
-extension Unlearner.Progress {
-    fileprivate init(_ request: Int, _ progress: PlanProgress, _ outcome: Outcome? = nil) {
-        self.init(
-            request: request, status: outcome?.status ?? .running, phase: progress.phase, epoch: progress.epoch,
-            done: progress.done, total: progress.total, metrics: progress.metrics, outcome: outcome)
     }
 }

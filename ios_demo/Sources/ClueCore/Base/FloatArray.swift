@@ -31,6 +31,7 @@ public final class FloatArray {
     /// The bytes of the elements, as `elements`; little-endian on every platform that Swift supports.
     public var bytes: UnsafeMutableRawBufferPointer { .init(elements) }
 
+    /// Give every element this value.
     public func fill(_ value: Float) { pointer.update(repeating: value, count: count) }
 
     /// Copy the content of another array of as many elements.

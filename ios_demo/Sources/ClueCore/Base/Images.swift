@@ -36,6 +36,7 @@ public struct Labelled: Sendable, Equatable {
         (self.images, self.labels) = (images, labels)
     }
 
+    /// Those at these positions, in this order, with their labels.
     public func at(_ positions: some Collection<Int>) -> Labelled {
         Labelled(images: images.at(positions), labels: positions.map { labels[$0] })
     }

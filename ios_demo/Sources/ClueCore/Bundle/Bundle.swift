@@ -25,6 +25,7 @@ public struct GoldenDraw: Sendable, Equatable {
 
 /// How to make a program's inputs and where its expected outputs are (contract/golden.md).
 public struct Golden: Sendable, Equatable {
+    /// An output whose every `stride`-th element the file has; the largest error may be `tolerance` times the largest element.
     public struct Output: Sendable, Equatable {
         public let port: String
         public let stride: Int

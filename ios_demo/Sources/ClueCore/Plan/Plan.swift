@@ -16,7 +16,9 @@ public indirect enum PlanNode: Sendable, Equatable {
     case stop(PlanStop)
 }
 
+/// A loop that counts (contract/plan.md).
 public struct PlanLoop: Sendable, Equatable {
+    /// Epochs are where checkpoints go and an early stop ends; a repeat is neither.
     public enum Kind: String, Sendable { case epochs, `repeat` }
 
     public let kind: Kind
@@ -48,6 +50,7 @@ public struct PlanRunNode: Sendable, Equatable {
     func binds(_ port: ProgramPort) -> String { bind[port.name] ?? port.binds }
 }
 
+/// Ends the epochs early: each `every`-th time the accuracy of `program` on at most `samples` samples is measured, in percent.
 public struct PlanStop: Sendable, Equatable {
     public let program: String
     public let every: PlanNumber

@@ -70,25 +70,28 @@ struct Desk {
     }
 
     /// The oldest request that is queued, or paused by what is over: a kill, a stop, heat, too little memory. nil when there is none.
-    func next() throws -> Int? {
-        try store.requests().first { $0.status == .queued || ($0.status == .paused && goesOn($0)) }?.id
+    ///
+    /// Who carries out the queue gives those that were tried in this round as `passedOver`, so that they do not hold up the others.
+    func next(passedOver: Set<Int> = []) throws -> Int? {
+        try store.requests().first { request in
+            !passedOver.contains(request.id) && (request.status == .queued || (request.status == .paused && goesOn(request)))
+        }?.id
     }
 
     private func goesOn(_ request: Request) -> Bool {
         let reason = request.reason ?? ""
+        guard Guards.endsByItself(reason) else { return false }
         do {
             if reason.hasPrefix(Guards.tooHot) {
                 try ThermalGuard(limit: request.options.celsiusAtMost, device: device).checkStart()
-                return true
             }
             if reason.hasPrefix(Guards.tooLittleMemory) {
                 let planned = bundle.plannedPeak(samples: request.samples)
                 try Guards.checkMemory(planned: planned, available: device.availableMemory())
-                return true
             }
+            return true
         } catch {
             return false
         }
-        return reason.hasPrefix(Requests.interruptedReason) || reason.hasPrefix(Guards.stopped)
     }
 }

@@ -5,6 +5,11 @@ enum Guards {
     static let overBudget = "over budget: "
     static let stopped = "stopped"
 
+    /// Whether a pause for this reason ends without anybody's doing; what is over budget waits for the user.
+    static func endsByItself(_ reason: String) -> Bool {
+        [Requests.interruptedReason, stopped, tooHot, tooLittleMemory].contains { reason.hasPrefix($0) }
+    }
+
     /// Throws `RunEnd.paused` when the planned peak (bytes) does not fit what is free; nothing is loaded yet.
     static func checkMemory(planned: Int, available: Int?) throws {
         guard let available, planned > available else { return }
