@@ -1,6 +1,7 @@
 """Instructions of one step on an emulated Cortex-A76: those of K+1 steps less those of K.
 
     python benchmarks/instructions/count.py --model resnet20 --batch 32 --runtime onnx --out FILE.json
+    python benchmarks/instructions/count.py ... --plain | --without masks       to see what forms and passes change
     python benchmarks/instructions/count.py --program FILE.onnx [--engine MODULE:CLASS]
     python benchmarks/instructions/count.py --table [--into DOCUMENT.md]    the recorded results as Markdown
 
@@ -171,6 +172,7 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
     ]
     for record in records:
         name = record.get("program") or f"{record['model']}, batch {record['batch']}"
+        name += f", {record['variant']}" if record.get("variant") else ""
         if "failed" in record:
             lines.append(f"| {name} | {record['runtime']} | {record['failed'].splitlines()[0]} | | | | | | |")
             continue
@@ -196,6 +198,8 @@ def main() -> None:
     parser.add_argument("--model", default="resnet20", help="a built-in model (default resnet20)")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--runtime", choices=sorted(programs_of.ENGINES), default="onnx")
+    parser.add_argument("--plain", action="store_true", help="one form for all products, no passes")
+    parser.add_argument("--without", action="append", default=[], help="a pass to leave out, such as masks")
     parser.add_argument("--program", type=Path, help="an ONNX file instead of a model's step")
     parser.add_argument("--engine", default=programs_of.ENGINES["onnx"], help="of --program: MODULE:CLASS")
     parser.add_argument("--path", type=Path, action="append", default=[], help="for the emulated Python")
@@ -223,7 +227,10 @@ def main() -> None:
         if options.program:
             target = programs_of.given(options.program.resolve(), options.engine, Path(folder))
         else:
-            target = programs_of.step(options.model, options.batch, options.runtime, Path(folder))
+            target = programs_of.step(
+                options.model, options.batch, options.runtime, Path(folder),
+                plain=options.plain, without=options.without,
+            )  # fmt: skip
         record = count(emulator, target, options.skip, options.steps, options.repeats)
     record["qemu"] = (qemu / "version").read_text().strip()
     text = json.dumps(record, indent=1) + "\n"

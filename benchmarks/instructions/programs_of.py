@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,34 @@ class Target:
     facts: dict[str, Any]
 
 
-def step(model: str, batch: int, runtime: str, folder: Path) -> Target:
-    """CLUE's step of a built-in model on a runtime, exported into `folder`."""
+def step(
+    model: str, batch: int, runtime: str, folder: Path, *, plain: bool = False, without: Sequence[str] = ()
+) -> Target:
+    """CLUE's step of a built-in model on a runtime, exported into `folder` as `export --target pi5` does.
+
+    plain: one form for all products, and none of the runtime's own forms and passes. without: passes left out.
+    """
     import importlib
 
     from clue_mobile import methods, models, programs
     from clue_mobile.flat import FlatModel
+    from clue_mobile.kernel_costs import table
+    from clue_mobile.lowering import choice
 
     exporter = importlib.import_module(f"exporters.{runtime}")
+    if unknown := sorted(set(without) - set(exporter.PASSES)):
+        raise SystemExit(f"--without {unknown[0]}: no pass of {runtime}: {', '.join(exporter.PASSES)}")
     spec = models.resolve_spec(model)
     flat = FlatModel(models.load(spec, None, seed=0), spec)
     recipe = programs.build(flat, "clue", methods.configure("clue", {}), batch)
     program = next(each for each in recipe.programs if each.name == "step")
-    traced = programs.trace(program, overrides=exporter.OVERRIDES)
+    if plain:
+        traced = programs.trace(program, passes=())
+    else:
+        chosen = table.choosers([runtime], "pi5", None)[runtime]
+        overrides = choice.overrides(chosen, exporter.OVERRIDES)
+        passes = [name for name in exporter.PASSES if name not in without]
+        traced = programs.trace(program, overrides=overrides, passes=passes)
     converted = exporter.convert([traced], None, lambda name: None)
     for name, content in converted.files.items():
         (folder / name).write_bytes(content)
@@ -44,6 +60,7 @@ def step(model: str, batch: int, runtime: str, folder: Path) -> Target:
     described = folder / "ports.json"
     described.write_text(json.dumps(ports))
     facts = {"model": model, "batch": batch, "runtime": runtime, "flops": traced.flops}
+    facts |= {"variant": "plain" if plain else ", ".join(f"without {name}" for name in without)}
     return Target(ENGINES[runtime], folder / converted.programs["step"], described, facts)
 
 
