@@ -1,7 +1,7 @@
 """Instructions of one step on an emulated Cortex-A76: those of K+1 steps less those of K.
 
     python benchmarks/instructions/count.py --model resnet20 --batch 32 --runtime onnx --out FILE.json
-    python benchmarks/instructions/count.py ... --plain | --without masks       to see what forms and passes change
+    python benchmarks/instructions/count.py ... --plain | --without masks     what forms and passes change
     python benchmarks/instructions/count.py --program FILE.onnx [--engine MODULE:CLASS]
     python benchmarks/instructions/count.py --table [--into DOCUMENT.md]    the recorded results as Markdown
 

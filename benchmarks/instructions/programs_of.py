@@ -26,7 +26,7 @@ def step(
 ) -> Target:
     """CLUE's step of a built-in model on a runtime, exported into `folder` as `export --target pi5` does.
 
-    plain: one form for all products, and none of the runtime's own forms and passes. without: passes left out.
+    plain: one form for all products, none of the runtime's own forms, no passes. without: passes left out.
     """
     import importlib
 
