@@ -44,8 +44,8 @@ step "what pi_runtime computes"
 step "sample bundle"
 "$python" tests/android/make_sample.py --demo demo_out
 step "ktlint"
-"$python" "$here/snippets.py" "$here/target/docs"
-(cd android_demo && java -jar "$ktlint" --relative '**/*.kt' '**/*.kts' '!build/**' '!sample/**' '../tests/android/target/docs/*.kts')
+"$python" "$here/snippets.py" "$here/target"
+(cd android_demo && java -jar "$ktlint" --relative '**/*.kt' '**/*.kts' '!build/**' '!sample/**' '../tests/android/target/scripts/*.kts')
 step "assembly"
 "$python" "$here/assemble.py" "$android" "$here/target" android_demo/sample
 step "tests and compile"

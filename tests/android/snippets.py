@@ -2,15 +2,17 @@
 
     snippets.py OUT [DOCUMENT...]
 
-writes OUT/NAME_N.kt for each block of Kotlin in the documents (docs/android.md and android_demo/README.md):
+writes OUT/docs/NAME_N.kt for each block of Kotlin in the documents (docs/android.md, android_demo/README.md):
 its imports, then the rest as the body of a function that has what a reader's own code has (a context, an
 image, a request's number, a way to show). Blocks for Gradle (their first line names the file) become
-OUT/NAME_N.gradle.kts, for the parser. A block that begins with "// not compiled" is left out.
+OUT/scripts/NAME_N.gradle.kts, for the parser; the compiler would take them for the app's. A block that begins
+with "// not compiled" is left out.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -47,9 +49,10 @@ def source(block: str, name: str) -> str:
 
 def main(out: Path, documents: tuple[Path, ...]) -> None:
     """See the top of this file."""
-    out.mkdir(parents=True, exist_ok=True)
-    for old in out.iterdir():
-        old.unlink()
+    code, scripts = out / "docs", out / "scripts"
+    for folder in (code, scripts):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
     compiled = 0
     for document in documents:
         for number, block in enumerate(blocks(document.read_text())):
@@ -57,9 +60,9 @@ def main(out: Path, documents: tuple[Path, ...]) -> None:
             if block.startswith(NOT_COMPILED):
                 continue
             if ".gradle.kts" in block.splitlines()[0]:
-                (out / f"{name}.gradle.kts").write_text(block)
+                (scripts / f"{name}.gradle.kts").write_text(block)
             else:
-                (out / f"{name}.kt").write_text(source(block, name))
+                (code / f"{name}.kt").write_text(source(block, name))
                 compiled += 1
     if not compiled:
         sys.exit(f"no Kotlin in {', '.join(str(path) for path in documents)}: nothing would be checked")

@@ -36,15 +36,15 @@ def test_a_block_becomes_a_function_a_script_stays_one(tmp_path: Path) -> None:
     document = tmp_path / "Some.md"
     document.write_text(DOCUMENT)
     out = tmp_path / "out"
-    out.mkdir()
-    (out / "old.kt").write_text("from before")
+    (out / "docs").mkdir(parents=True)
+    (out / "docs/old.kt").write_text("from before")
     snippets.main(out, (document,))
-    assert sorted(path.name for path in out.iterdir()) == ["some_0.kt", "some_1.gradle.kts"]
-    text = (out / "some_0.kt").read_text()
+    assert sorted(path.name for path in out.glob("*/*")) == ["some_0.kt", "some_1.gradle.kts"]
+    text = (out / "docs/some_0.kt").read_text()
     assert text.startswith("import a.b\n\n")
     assert "internal suspend fun some_0(" in text
     assert "    val c = b()\n}\n" in text
-    assert (out / "some_1.gradle.kts").read_text() == '// settings.gradle.kts\ninclude(":clue")\n'
+    assert (out / "scripts/some_1.gradle.kts").read_text() == '// settings.gradle.kts\ninclude(":clue")\n'
 
 
 def test_documents_without_kotlin_are_refused(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ private fun chunks(stream: InputStream, path: String): Sequence<ByteBuffer> {
     return generateSequence { reading(path) { stream.read(chunk) }.takeIf { it >= 0 }?.let { ByteBuffer.wrap(chunk, 0, it) } }
 }
 
-private fun names(assets: AssetManager, folder: String): Array<String> = reading(folder) { assets.list(folder).orEmpty() }
+private fun names(assets: AssetManager, folder: String): List<String> = reading(folder) { assets.list(folder).orEmpty().toList() }
 
 private fun asset(assets: AssetManager, path: String): InputStream = reading(path) { assets.open(path) }
 
