@@ -5,9 +5,9 @@
 #
 # 1. tools: a JDK, Maven, aapt2, zipalign, apksigner, by apt where they are missing; jars by Maven into .cache/android
 # 2. what pi_runtime computes in a request, and the demo app's sample bundle
-# 3. ktlint on every Kotlin file and Gradle script
+# 3. ktlint on every Kotlin file and Gradle script, the documentation's too
 # 4. an APK without code: resources and manifest linked, aligned, signed
-# 5. Maven: the JVM's tests, calls of Java held against API 26, every Kotlin file compiled against API 35
+# 5. Maven: the JVM's tests, calls of Java held against API 26, every Kotlin file and the documentation's Kotlin compiled against API 35
 set -euo pipefail
 python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 here=$(cd "$(dirname "$0")" && pwd)
@@ -44,7 +44,8 @@ step "what pi_runtime computes"
 step "sample bundle"
 "$python" tests/android/make_sample.py --demo demo_out
 step "ktlint"
-(cd android_demo && java -jar "$ktlint" --relative '**/*.kt' '**/*.kts' '!build/**' '!sample/**')
+"$python" "$here/snippets.py" "$here/target"
+(cd android_demo && java -jar "$ktlint" --relative '**/*.kt' '**/*.kts' '!build/**' '!sample/**' '../tests/android/target/scripts/*.kts')
 step "assembly"
 "$python" "$here/assemble.py" "$android" "$here/target" android_demo/sample
 step "tests and compile"

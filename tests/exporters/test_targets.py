@@ -93,6 +93,11 @@ def test_androids_folder_is_the_gradle_project_of_the_library() -> None:
     used = set(re.findall(r"libs\.[\w.]+", scripts))
     assert used
     assert {alias.replace("-", ".") for alias in entries} >= used
+    # and what an entry takes its version from
+    refs = {
+        entry["version"]["ref"] for kind in ("libraries", "plugins") for entry in catalogue[kind].values()
+    }
+    assert refs <= catalogue["versions"].keys()
     assert files["settings.gradle.kts"]
 
 
@@ -100,11 +105,13 @@ def test_one_version_of_onnx_runtime_everywhere() -> None:
     """A request is bit-identical only on the same version."""
     catalogue = tomllib.loads((ROOT / "android_demo/gradle/libs.versions.toml").read_text())
     version = catalogue["versions"]["onnxruntime"]
-    pom = (ROOT / "android_demo/pom.xml").read_text()
+    pom, check = ((ROOT / name).read_text() for name in ("android_demo/pom.xml", "tests/android/pom.xml"))
     assert f"<onnxruntime.version>{version}</onnxruntime.version>" in pom
     assert f"onnxruntime=={version}" in (ROOT / "constraints.txt").read_text().splitlines()
     for name in ("kotlin", "coroutines"):
-        assert f"<{name}.version>{catalogue['versions'][name]}</{name}.version>" in pom
+        line = f"<{name}.version>{catalogue['versions'][name]}</{name}.version>"
+        assert line in pom
+        assert line in check
 
 
 def test_what_python_and_editors_leave_behind_is_left_out(tmp_path: Path) -> None:

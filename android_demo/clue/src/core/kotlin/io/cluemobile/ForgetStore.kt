@@ -4,7 +4,9 @@ import io.cluemobile.bundle.ClueBundle
 import io.cluemobile.pictures.Resize
 import io.cluemobile.store.Shape
 import io.cluemobile.store.Store
+import java.io.FileNotFoundException
 import java.io.InputStream
+import java.nio.file.NoSuchFileException
 import java.nio.file.Path
 
 /** What happens when the weights of a new bundle bring back what was forgotten. */
@@ -88,12 +90,26 @@ public class ForgetStore internal constructor(internal val store: Store, interna
     /**
      * Decodes a picture and brings it to the model's size, ready for [add] or a [Classifier].
      *
-     * [open] gives the file from its start each time that it is called; [name] is for errors. Throws [ImageException].
+     * [open] gives the file from its start each time that it is called, null where there is none; it may be another app's, whose
+     * permission may have been taken back (`ContentResolver.openInputStream`). [name] is for errors. Throws [ImageException].
      */
-    public fun read(name: String, open: () -> InputStream): Pixels {
-        val decoded = platform.images.decode(open, name, grey = bundle.color == "L")
+    public fun read(name: String, open: () -> InputStream?): Pixels {
+        val decoded = platform.images.decode({ opened(name, open) }, name, grey = bundle.color == "L")
         return Resize.fit(decoded, bundle.input.height, bundle.input.width, bundle.fit)
     }
+
+    private fun opened(name: String, open: () -> InputStream?): InputStream = try {
+        open()
+    } catch (_: FileNotFoundException) {
+        null
+    } catch (_: NoSuchFileException) {
+        null
+    } catch (error: SecurityException) {
+        throw ImageException("the app may not read the image $name any longer: choose it again", error)
+    } catch (error: RuntimeException) { // whatever went wrong in the app that has it
+        val reason = error.message ?: error.javaClass.simpleName
+        throw ImageException("the app that has the image $name cannot give it ($reason): choose another one", error)
+    } ?: throw ImageException("the image $name is not there any longer: choose another one")
 
     internal fun checkImage(image: Pixels) {
         val wanted = bundle.input.run { listOf(height, width, channels) }

@@ -22,8 +22,6 @@ import kotlinx.coroutines.launch
 import kotlinx.coroutines.sync.Mutex
 import kotlinx.coroutines.sync.withLock
 import java.io.ByteArrayOutputStream
-import java.io.FileNotFoundException
-import java.io.InputStream
 
 /** What the screen shows and does. Nothing here blocks the caller; a problem ends up as a sentence in [screen]. */
 class DemoModel(private val application: Application) {
@@ -48,7 +46,7 @@ class DemoModel(private val application: Application) {
         val bad = mutableListOf<ClueException>()
         val pixels = images.mapNotNull { uri ->
             try {
-                opened.store.read(uri.lastPathSegment ?: "the image") { stream(uri) }
+                opened.store.read(uri.lastPathSegment ?: "the image") { application.contentResolver.openInputStream(uri) }
             } catch (error: ClueException) {
                 bad += error
                 null
@@ -151,17 +149,6 @@ class DemoModel(private val application: Application) {
     }
 
     private fun chosenClass(opened: Clue.Opened): String = opened.store.bundle.classes[screens.value.chosen]
-
-    private fun stream(uri: Uri): InputStream = try {
-        application.contentResolver.openInputStream(uri)
-    } catch (error: SecurityException) { // the permission was taken back
-        throw ClueException("the app may not read this image any longer: choose it again", error)
-    } catch (_: FileNotFoundException) {
-        null
-    } catch (error: RuntimeException) { // whatever went wrong in the other app
-        val reason = error.message ?: error.javaClass.simpleName
-        throw ClueException("the app that has this image cannot give it ($reason): choose another one", error)
-    } ?: throw ClueException("this image is not there any longer: choose another one")
 
     /** Shows what the services do; once they have ended, also what the store holds now. */
     private fun follow(state: WorkState) {

@@ -3,6 +3,8 @@ package io.cluemobile.engine
 import io.cluemobile.EngineException
 import io.cluemobile.bundle.ClueBundle
 import io.cluemobile.bundle.Program
+import io.cluemobile.files.openRegular
+import io.cluemobile.files.storage
 
 private const val MOST_THREADS = 256
 
@@ -28,13 +30,18 @@ internal fun checkThreads(threads: Int?) {
     }
 }
 
-/** Load a program's file for this engine. Throws [EngineException] when the bundle has none for it. */
+/**
+ * Load a program's file for this engine. Throws [EngineException] when the bundle has none for it or the engine cannot use it, StorageException
+ * when the file cannot be read: of that an engine would say only that the program is wrong.
+ */
 internal fun Engine.load(bundle: ClueBundle, program: Program): Session {
     val entry = program.files[name] ?: throw EngineException(
         "bundle ${bundle.root} has no $name file of program ${program.name} (it has ${program.files.keys.sorted().joinToString()}): " +
             "export it for this device",
     )
-    return load(bundle.file(entry.file), program)
+    val file = bundle.file(entry.file)
+    storage("read", file) { openRegular(file).close() }
+    return load(file, program)
 }
 
 /** Throws [EngineException] where an array is not of its port's shape: an engine may read or write beyond the end of a wrong one. */

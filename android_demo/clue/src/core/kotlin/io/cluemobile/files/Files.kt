@@ -3,8 +3,10 @@ package io.cluemobile.files
 import io.cluemobile.NoSpaceException
 import io.cluemobile.StorageException
 import java.io.IOException
+import java.io.UncheckedIOException
 import java.nio.ByteBuffer
 import java.nio.channels.FileChannel
+import java.nio.file.DirectoryIteratorException
 import java.nio.file.Files
 import java.nio.file.LinkOption
 import java.nio.file.NoSuchFileException
@@ -172,6 +174,10 @@ internal inline fun <T> storage(what: String, path: Path, work: () -> T): T = tr
     work()
 } catch (error: IOException) {
     throw storageError(what, path, error)
+} catch (error: UncheckedIOException) { // of a walk, and the next of the names in a folder
+    throw storageError(what, path, error.cause!!)
+} catch (error: DirectoryIteratorException) {
+    throw storageError(what, path, error.cause!!)
 }
 
 internal fun storageError(what: String, path: Path, error: IOException): StorageException {

@@ -58,57 +58,47 @@ internal object ReceiptText {
         evidence: Map<String, Any?>,
         record: Map<String, Any?>,
         notErased: List<NotErased>,
-    ): Make = signed(
+    ): Make = aboutRequest(
         head,
         "forget",
+        request,
+        weights,
+        notErased,
         mapOf(
-            "request" to request.asMap(),
             "method" to method,
-            "weights" to pair(weights),
             "evidence" to EVIDENCE.associateWith(evidence::getValue) + CHECKED.associateWith(evidence::get),
             "cost" to COST.associateWith(record::getValue),
             "device" to record.getValue("device"),
             "runtime" to record.getValue("runtime"),
-            "not_erased" to pairs(notErased),
-            "statement" to STATEMENT,
         ),
-    )
-
-    /** Earlier weights serve again: [requests] lost their effect by it, [classes] are no longer forgotten. */
-    fun rollback(head: Head, weights: Pair<String, String>, requests: List<Long>, classes: List<String>): Make = signed(
-        head,
-        "rollback",
-        mapOf("weights" to pair(weights), "rolled_back" to requests.sorted(), "classes" to inOrder(classes)),
     )
 
     /** A request was made final; [serving] is the SHA-256 of the weights that serve. */
-    fun seal(
-        head: Head,
-        request: Requested,
-        serving: String,
-        erased: List<String>,
-        notErased: List<NotErased>,
-    ): Make = signed(
-        head,
-        "seal",
-        mapOf(
-            "request" to request.asMap(),
-            "weights" to pair(serving to serving),
-            "erased" to inOrder(erased),
-            "not_erased" to pairs(notErased),
-            "storage" to STORAGE,
-            "statement" to STATEMENT,
-        ),
-    )
+    fun seal(head: Head, request: Requested, serving: String, erased: List<String>, notErased: List<NotErased>): Make =
+        aboutRequest(
+            head, "seal", request, serving to serving, notErased, mapOf("erased" to inOrder(erased), "storage" to STORAGE),
+        )
+
+    /** Earlier weights serve again: [requests] lost their effect by it, [classes] are no longer forgotten. */
+    fun rollback(head: Head, weights: Pair<String, String>, requests: List<Long>, classes: List<String>): Make =
+        signed(head, "rollback", weights, mapOf("rolled_back" to requests.sorted(), "classes" to inOrder(classes)))
 
     /** A new bundle's weights serve and bring [classes] back. */
-    fun adopt(head: Head, weights: Pair<String, String>, policy: String, classes: List<String>): Make = signed(
-        head,
-        "adopt",
-        mapOf("weights" to pair(weights), "policy" to policy, "classes" to inOrder(classes)),
-    )
+    fun adopt(head: Head, weights: Pair<String, String>, policy: String, classes: List<String>): Make =
+        signed(head, "adopt", weights, mapOf("policy" to policy, "classes" to inOrder(classes)))
 
-    private fun pair(weights: Pair<String, String>) = mapOf("before" to weights.first, "after" to weights.second)
+    /** What both kinds have that are about one request. */
+    private fun aboutRequest(
+        head: Head,
+        kind: String,
+        request: Requested,
+        weights: Pair<String, String>,
+        notErased: List<NotErased>,
+        more: Map<String, Any?>,
+    ): Make {
+        val body = mapOf("request" to request.asMap(), "not_erased" to pairs(notErased), "statement" to STATEMENT)
+        return signed(head, kind, weights, body + more)
+    }
 
     private fun pairs(notErased: List<NotErased>): List<Map<String, String>> =
         notErased.sortedWith(compareBy(BY_CODE_POINT) { it: NotErased -> it.path }.thenBy(BY_CODE_POINT) { it.reason })
@@ -116,7 +106,7 @@ internal object ReceiptText {
 
     private fun inOrder(texts: List<String>): List<String> = texts.sortedWith(BY_CODE_POINT)
 
-    private fun signed(head: Head, kind: String, body: Map<String, Any?>): Make = { previous, number ->
+    private fun signed(head: Head, kind: String, weights: Pair<String, String>, body: Map<String, Any?>): Make = { previous, number ->
         val unsigned = mapOf(
             "schema" to RECEIPT_SCHEMA,
             "kind" to kind,
@@ -124,6 +114,7 @@ internal object ReceiptText {
             "alg" to head.signer.alg,
             "key" to head.signer.key,
             "bundle" to mapOf("name" to head.name, "manifest_sha256" to head.manifestSha256),
+            "weights" to mapOf("before" to weights.first, "after" to weights.second),
         ) + body + mapOf("previous" to previous, "number" to number)
         val signature = head.signer.sign(Canonical.dumps(unsigned).toByteArray())
         Canonical.dumps(unsigned + ("signature" to signature.hex()))

@@ -5,10 +5,13 @@ import io.cluemobile.CostRecord
 import io.cluemobile.Device
 import io.cluemobile.EngineException
 import io.cluemobile.Generation
+import io.cluemobile.NoSpaceException
 import io.cluemobile.Progress
 import io.cluemobile.RequestResult
 import io.cluemobile.RequestRow
+import io.cluemobile.SqlException
 import io.cluemobile.Status
+import io.cluemobile.StorageException
 import io.cluemobile.engine.Engine
 import io.cluemobile.files.appendLine
 import io.cluemobile.json.JsonText
@@ -29,9 +32,11 @@ import io.cluemobile.run.planned
 import io.cluemobile.run.split
 import io.cluemobile.run.verify
 import io.cluemobile.store.End
+import io.cluemobile.store.INTERRUPTED
 import io.cluemobile.store.NewRecord
 import io.cluemobile.store.Store
 import io.cluemobile.store.checkpointPath
+import java.io.IOException
 import java.nio.file.Files
 import java.util.concurrent.TimeUnit
 
@@ -53,8 +58,9 @@ internal class Control(
 /**
  * Runs a queued request, or lets a paused one go on.
  *
- * A failed check ends it as failed, a guard or budget pauses it; anything that breaks is thrown, after it was noted. In
- * every case but done the old weights go on serving. Throws [ClueException] when another request is running, this one has
+ * A failed check ends it as failed, a guard or budget pauses it; anything that breaks is thrown, after it was noted: as failed,
+ * or where a file or the store cannot be reached as interrupted, so that the request goes on once it can be. In every case but
+ * done the old weights go on serving. Throws [ClueException] when another request is running, this one has
  * ended, would not go on bit-identically (it stays paused), a program fails or a file cannot be written.
  */
 internal fun carryOut(store: Store, engine: Engine, id: Long, control: Control): RequestResult = store.exclusive {
@@ -113,6 +119,9 @@ private class Forgetting(
         val told = EngineException("request $id needs more memory than the app may use: end what else it holds in memory", error)
         giveUp(told)
         throw told
+    } catch (error: StorageException) {
+        if (isOutOfReach(error)) interrupt(error) else giveUp(error)
+        throw error
     } catch (error: Throwable) {
         giveUp(error)
         throw error
@@ -134,6 +143,18 @@ private class Forgetting(
             val path = store.generationPath(id)
             end(Status.FAILED, error.message ?: error.javaClass.simpleName)
             Files.deleteIfExists(path)
+        } catch (other: Exception) {
+            error.addSuppressed(other)
+        }
+    }
+
+    /**
+     * Pauses the request: its last checkpoint is where it goes on. What it wrote besides is named by no row, and who gets the lock next
+     * removes it; if the pause cannot be noted, that one notes it too.
+     */
+    private fun interrupt(error: StorageException) {
+        try {
+            if (store.serving().request != id) store.requests.pause(id, "$INTERRUPTED: ${error.message}", evidence)
         } catch (other: Exception) {
             error.addSuppressed(other)
         }
@@ -294,6 +315,10 @@ private class Forgetting(
     private fun result(status: Status, reason: String?, records: List<CostRecord>) =
         RequestResult(id, status, reason, request.seed, store.requests.get(id).evidence, store.serving().id, records)
 }
+
+/** Whether the system refused what is there all the same: permission was taken, a folder moved, a card pulled out; not a full disk. */
+private fun isOutOfReach(error: StorageException): Boolean =
+    error !is NoSpaceException && (error.cause is IOException || error.cause is SqlException)
 
 private fun asJson(evidence: Evidence): Map<String, Any?> = mapOf(
     "epochs_run" to evidence.epochsRun,

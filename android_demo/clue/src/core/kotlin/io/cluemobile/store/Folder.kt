@@ -1,8 +1,7 @@
 package io.cluemobile.store
 
 import io.cluemobile.StorageException
-import io.cluemobile.files.storageError
-import java.io.IOException
+import io.cluemobile.files.storage
 import java.nio.file.Files
 import java.nio.file.LinkOption.NOFOLLOW_LINKS
 import java.nio.file.NoSuchFileException
@@ -24,11 +23,7 @@ private val FILE_MODE = setOf(OWNER_READ, OWNER_WRITE)
 internal fun digits(id: Long): String = id.toString().padStart(6, '0')
 
 /** What a folder holds, in no order. Throws [StorageException]. */
-internal fun list(folder: Path): List<Path> = try {
-    Files.newDirectoryStream(folder).use { it.toList() }
-} catch (error: IOException) {
-    throw storageError("list", folder, error)
-}
+internal fun list(folder: Path): List<Path> = storage("list", folder) { Files.newDirectoryStream(folder).use { it.toList() } }
 
 /**
  * Makes the folders of a store and sees to it that they are private: what others may only read is closed to them.
@@ -36,25 +31,21 @@ internal fun list(folder: Path): List<Path> = try {
  * Throws [StorageException] for a folder in the [bundle]'s, one with other files, a link or special file in it, something
  * that others may write to or that another user owns.
  */
-internal fun prepareFolder(folder: Path, bundle: Path) {
-    try {
-        if (realPath(folder).startsWith(realPath(bundle))) {
-            throw StorageException("the store $folder lies in the bundle, which is only read: choose another folder")
+internal fun prepareFolder(folder: Path, bundle: Path): Unit = storage("use the store", folder) {
+    if (realPath(folder).startsWith(realPath(bundle))) {
+        throw StorageException("the store $folder lies in the bundle, which is only read: choose another folder")
+    }
+    if (Files.isDirectory(folder)) {
+        if (!Files.exists(folder.resolve("store.db")) && list(folder).any(::isOther)) {
+            throw StorageException("$folder holds other files and is no store: choose an empty or a new folder")
         }
-        if (Files.isDirectory(folder)) {
-            if (!Files.exists(folder.resolve("store.db")) && list(folder).any(::isOther)) {
-                throw StorageException("$folder holds other files and is no store: choose an empty or a new folder")
-            }
-            checkPrivate(folder)
+        checkPrivate(folder)
+    }
+    folder.toAbsolutePath().parent?.let(Files::createDirectories)
+    for (own in listOf(folder) + FOLDERS.map(folder::resolve)) {
+        if (!Files.isDirectory(own)) {
+            Files.createDirectory(own, PosixFilePermissions.asFileAttribute(FOLDER_MODE))
         }
-        folder.toAbsolutePath().parent?.let(Files::createDirectories)
-        for (own in listOf(folder) + FOLDERS.map(folder::resolve)) {
-            if (!Files.isDirectory(own)) {
-                Files.createDirectory(own, PosixFilePermissions.asFileAttribute(FOLDER_MODE))
-            }
-        }
-    } catch (error: IOException) {
-        throw storageError("use the store", folder, error)
     }
 }
 

@@ -8,6 +8,7 @@ import io.cluemobile.Status
 import io.cluemobile.StorageException
 import io.cluemobile.bundle.ClueBundle
 import io.cluemobile.files.overwrite
+import io.cluemobile.files.storage
 import io.cluemobile.files.syncFolder
 import java.io.IOException
 import java.nio.file.Files
@@ -79,7 +80,7 @@ internal class Sealing(
             classSamples = (stays ?: 0).toInt(),
             later = database.longs(SHARING, id, id),
             files = found.map { it.toString() },
-            bytes = found.filter { Files.exists(it) }.sumOf { Files.size(it) },
+            bytes = found.filter { Files.exists(it) }.sumOf { storage("read", it) { Files.size(it) } },
             notErased = listOfNotNull(refusal?.let { NotErased(weights.toString(), it) }, original()),
         )
     }

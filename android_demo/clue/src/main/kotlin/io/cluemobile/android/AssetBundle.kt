@@ -75,10 +75,10 @@ private fun copyWhole(assets: AssetManager, name: String, folder: Path) {
 
 private fun copy(assets: AssetManager, from: String, to: Path) {
     storage("make", to) { Files.createDirectory(to) }
-    for (entry in assets.list(from).orEmpty()) {
+    for (entry in names(assets, from)) {
         val source = "$from/$entry"
         val target = to.resolve(entry)
-        if (assets.list(source).isNullOrEmpty()) {
+        if (names(assets, source).isEmpty()) {
             asset(assets, source).use { stream -> atomicWrite(target, chunks(stream, source)) }
         } else {
             copy(assets, source, target)
@@ -91,6 +91,8 @@ private fun chunks(stream: InputStream, path: String): Sequence<ByteBuffer> {
     val chunk = ByteArray(CHUNK)
     return generateSequence { reading(path) { stream.read(chunk) }.takeIf { it >= 0 }?.let { ByteBuffer.wrap(chunk, 0, it) } }
 }
+
+private fun names(assets: AssetManager, folder: String): List<String> = reading(folder) { assets.list(folder).orEmpty().toList() }
 
 private fun asset(assets: AssetManager, path: String): InputStream = reading(path) { assets.open(path) }
 

@@ -77,7 +77,7 @@ internal class KeystoreSigner private constructor(private val privateKey: Privat
 
         private fun found(keys: KeyStore, alias: String): KeystoreSigner? {
             val private = keys.getKey(alias, null) as? PrivateKey ?: return null
-            return KeystoreSigner(private, keys.getCertificate(alias).publicKey)
+            return keys.getCertificate(alias)?.let { KeystoreSigner(private, it.publicKey) }
         }
 
         /** Makes a key, then writes its name: a name without a key would be taken for a copied store. */

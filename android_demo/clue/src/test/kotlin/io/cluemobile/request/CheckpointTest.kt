@@ -4,7 +4,7 @@ import io.cluemobile.ClueException
 import io.cluemobile.Options
 import io.cluemobile.Progress
 import io.cluemobile.Status
-import io.cluemobile.Toy
+import io.cluemobile.ToyTest
 import io.cluemobile.bundle.ClueBundle
 import io.cluemobile.bundle.Init
 import io.cluemobile.bundle.Role
@@ -13,7 +13,6 @@ import io.cluemobile.engine.Floats
 import io.cluemobile.files.Safetensors
 import io.cluemobile.ort.OrtEngine
 import io.cluemobile.store.checkpointPath
-import org.junit.jupiter.api.AfterEach
 import org.junit.jupiter.api.Assertions.assertArrayEquals
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertFalse
@@ -21,29 +20,15 @@ import org.junit.jupiter.api.Assertions.assertNotNull
 import org.junit.jupiter.api.Assertions.assertNull
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
-import org.junit.jupiter.api.BeforeEach
 import org.junit.jupiter.api.Test
-import org.junit.jupiter.api.io.TempDir
 import java.nio.file.Files
-import java.nio.file.Path
 import java.nio.file.attribute.PosixFilePermissions
 
 private const val N = 19
 
 /** Checkpoints: what they hold, that a damaged one is none, that another engine's is refused. */
-internal class CheckpointTest {
-    @TempDir
-    lateinit var folder: Path
-    private lateinit var toy: Toy
+internal class CheckpointTest : ToyTest() {
     private val bundle get() = toy.store.bundle
-
-    @BeforeEach
-    fun open() {
-        toy = Toy(folder)
-    }
-
-    @AfterEach
-    fun close() = toy.close()
 
     private val identity = Identity(3, 5, "m".repeat(64), "b".repeat(64), "onnx", "1.2", 4)
 

@@ -8,7 +8,7 @@ import io.cluemobile.Options
 import io.cluemobile.Platform
 import io.cluemobile.Progress
 import io.cluemobile.Status
-import io.cluemobile.Toy
+import io.cluemobile.ToyTest
 import io.cluemobile.json.JsonSchema
 import io.cluemobile.json.asObject
 import io.cluemobile.jvm.JvmPlatform
@@ -16,10 +16,9 @@ import io.cluemobile.parse
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertNull
 import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.BeforeEach
 import org.junit.jupiter.api.Test
-import org.junit.jupiter.api.io.TempDir
 import java.nio.file.Files
-import java.nio.file.Path
 
 private val EMPTY = emptyMap<String, Any?>()
 
@@ -50,12 +49,15 @@ private class SetDevice(real: Device) : Device by real {
 private class SetPlatform(real: Platform, override val device: Device) : Platform by real
 
 /** Heat, memory, budgets, and what the cost records say. */
-internal class GuardsTest {
-    @TempDir
-    lateinit var folder: Path
+internal class GuardsTest : ToyTest() {
     private val real = JvmPlatform()
     private val device = SetDevice(real.device)
-    private val toy by lazy { Toy(folder, SetPlatform(real, device)).also { it.add() } }
+    override val platform: Platform = SetPlatform(real, device)
+
+    @BeforeEach
+    fun fill() {
+        toy.add()
+    }
 
     private fun pausedFor(reason: String, id: Long, at: (Progress) -> Unit = {}) {
         val result = toy.run(id, Control(device, at))
@@ -136,7 +138,6 @@ internal class GuardsTest {
         for (receipt in toy.store.receipts()) {
             assertNull(receipts.problem(parse(receipt.text))?.let { "${it.where}: ${it.problem}" }, receipt.text)
         }
-        toy.close()
     }
 
     /** A schema with the empty one where it has `true`, which means the same. */

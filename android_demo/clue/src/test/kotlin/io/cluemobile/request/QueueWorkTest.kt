@@ -6,7 +6,7 @@ import io.cluemobile.Progress
 import io.cluemobile.RequestResult
 import io.cluemobile.Status
 import io.cluemobile.StorageException
-import io.cluemobile.Toy
+import io.cluemobile.ToyTest
 import io.cluemobile.Unlearner
 import io.cluemobile.WorkState
 import io.cluemobile.engine.Engine
@@ -16,32 +16,22 @@ import kotlinx.coroutines.cancelAndJoin
 import kotlinx.coroutines.flow.first
 import kotlinx.coroutines.launch
 import kotlinx.coroutines.test.runTest
-import org.junit.jupiter.api.AfterEach
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertFalse
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.BeforeEach
 import org.junit.jupiter.api.Test
-import org.junit.jupiter.api.io.TempDir
-import java.nio.file.Path
 
 /** Carrying out the queue for services and workers: one at a time, and no request holds up the others. */
-internal class QueueWorkTest {
-    @TempDir
-    lateinit var folder: Path
-    private lateinit var toy: Toy
+internal class QueueWorkTest : ToyTest() {
     private val logged = mutableListOf<Exception>()
     private val work = QueueWork { logged += it }
 
     @BeforeEach
-    fun open() {
-        toy = Toy(folder)
+    fun fill() {
         toy.add()
         toy.add("dog")
     }
-
-    @AfterEach
-    fun close() = toy.close()
 
     private fun status(id: Long): Status = toy.store.request(id).status
 

@@ -8,7 +8,7 @@ import io.cluemobile.ForgottenChoice
 import io.cluemobile.Options
 import io.cluemobile.Progress
 import io.cluemobile.Status
-import io.cluemobile.Toy
+import io.cluemobile.ToyTest
 import io.cluemobile.TransitionException
 import io.cluemobile.answer
 import kotlinx.coroutines.Dispatchers
@@ -19,31 +19,21 @@ import kotlinx.coroutines.flow.first
 import kotlinx.coroutines.flow.toList
 import kotlinx.coroutines.launch
 import kotlinx.coroutines.runBlocking
-import org.junit.jupiter.api.AfterEach
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertFalse
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.BeforeEach
 import org.junit.jupiter.api.Test
-import org.junit.jupiter.api.io.TempDir
-import java.nio.file.Path
 
 /** The public way to forget: flows of progress that can be cancelled, the queue, estimates, answers. */
-internal class UnlearnerTest {
-    @TempDir
-    lateinit var folder: Path
-    private lateinit var toy: Toy
+internal class UnlearnerTest : ToyTest() {
     private val cats = ForgetRequest.ofClass("cat", seed = 5)
 
     @BeforeEach
-    fun open() {
-        toy = Toy(folder)
+    fun fill() {
         toy.add()
     }
-
-    @AfterEach
-    fun close() = toy.close()
 
     /** A request that takes long enough for a test to come between; its steps are small, so that nothing becomes infinite. */
     private val long = ForgetRequest.ofClass("cat", 5, mapOf("epochs" to 100_000.0, "check_every" to 0.0, "lr" to 1e-9))

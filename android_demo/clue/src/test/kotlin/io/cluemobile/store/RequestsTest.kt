@@ -3,31 +3,16 @@ package io.cluemobile.store
 import io.cluemobile.ClueException
 import io.cluemobile.Options
 import io.cluemobile.Status
-import io.cluemobile.Toy
+import io.cluemobile.ToyTest
 import io.cluemobile.TransitionException
-import org.junit.jupiter.api.AfterEach
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
-import org.junit.jupiter.api.BeforeEach
 import org.junit.jupiter.api.Test
-import org.junit.jupiter.api.io.TempDir
-import java.nio.file.Path
 
 /** The states of a request, and what a request may ask. */
-internal class RequestsTest {
-    @TempDir
-    lateinit var folder: Path
-    private lateinit var toy: Toy
+internal class RequestsTest : ToyTest() {
     private val requests get() = toy.store.store.requests
-
-    @BeforeEach
-    fun open() {
-        toy = Toy(folder)
-    }
-
-    @AfterEach
-    fun close() = toy.close()
 
     @Test
     fun `only the transitions of the picture are possible`() {

@@ -5,39 +5,24 @@ import io.cluemobile.ForgetRequest
 import io.cluemobile.ImageException
 import io.cluemobile.Pixels
 import io.cluemobile.StorageException
-import io.cluemobile.Toy
+import io.cluemobile.ToyTest
 import io.cluemobile.contains
 import io.cluemobile.files.sha256
 import io.cluemobile.filesIn
-import org.junit.jupiter.api.AfterEach
 import org.junit.jupiter.api.Assertions.assertArrayEquals
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertFalse
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
-import org.junit.jupiter.api.BeforeEach
 import org.junit.jupiter.api.Test
-import org.junit.jupiter.api.io.TempDir
 import java.nio.file.Files
-import java.nio.file.Path
 import javax.crypto.Cipher
 import javax.crypto.spec.GCMParameterSpec
 import javax.crypto.spec.SecretKeySpec
 
 /** Samples are stored once, encrypted as docs/runtime-contract.md says, under keys that can be destroyed. */
-internal class SamplesTest {
-    @TempDir
-    lateinit var folder: Path
-    private lateinit var toy: Toy
+internal class SamplesTest : ToyTest() {
     private val database get() = toy.store.store.database
-
-    @BeforeEach
-    fun open() {
-        toy = Toy(folder)
-    }
-
-    @AfterEach
-    fun close() = toy.close()
 
     private fun ofRequest(id: Long) = toy.store.store.samples.ofRequest(id, 16)
 

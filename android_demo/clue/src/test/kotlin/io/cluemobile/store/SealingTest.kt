@@ -4,33 +4,17 @@ import io.cluemobile.ClueException
 import io.cluemobile.ForgetRequest
 import io.cluemobile.Options
 import io.cluemobile.StorageException
-import io.cluemobile.Toy
+import io.cluemobile.ToyTest
 import io.cluemobile.jvm.JdbcDatabase
-import org.junit.jupiter.api.AfterEach
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertFalse
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
-import org.junit.jupiter.api.BeforeEach
 import org.junit.jupiter.api.Test
-import org.junit.jupiter.api.io.TempDir
 import java.nio.file.Files
-import java.nio.file.Path
 
 /** What sealing tells before, what it leaves, and what holds it up; contract/scenarios has the rest. */
-internal class SealingTest {
-    @TempDir
-    lateinit var folder: Path
-    private lateinit var toy: Toy
-
-    @BeforeEach
-    fun open() {
-        toy = Toy(folder)
-    }
-
-    @AfterEach
-    fun close() = toy.close()
-
+internal class SealingTest : ToyTest() {
     @Test
     fun `the plan names what is then erased`() {
         val id = toy.forget()

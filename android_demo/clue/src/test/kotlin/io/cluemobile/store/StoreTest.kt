@@ -6,20 +6,17 @@ import io.cluemobile.ForgetStore
 import io.cluemobile.Pixels
 import io.cluemobile.Status
 import io.cluemobile.StorageException
-import io.cluemobile.Toy
+import io.cluemobile.ToyTest
 import io.cluemobile.bundle.ClueBundle
 import io.cluemobile.files.sha256File
 import io.cluemobile.jvm.JdbcDatabase
 import io.cluemobile.jvm.JvmPlatform
 import io.cluemobile.startChild
-import org.junit.jupiter.api.AfterEach
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertFalse
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
-import org.junit.jupiter.api.BeforeEach
 import org.junit.jupiter.api.Test
-import org.junit.jupiter.api.io.TempDir
 import java.nio.file.Files
 import java.nio.file.Path
 import java.nio.file.attribute.PosixFilePermissions
@@ -27,19 +24,7 @@ import java.util.concurrent.CountDownLatch
 import kotlin.concurrent.thread
 
 /** The store's folder, its lock, and what is found in it when it is opened. */
-internal class StoreTest {
-    @TempDir
-    lateinit var folder: Path
-    private lateinit var toy: Toy
-
-    @BeforeEach
-    fun open() {
-        toy = Toy(folder)
-    }
-
-    @AfterEach
-    fun close() = toy.close()
-
+internal class StoreTest : ToyTest() {
     private fun mode(path: Path, mode: String) = Files.setPosixFilePermissions(path, PosixFilePermissions.fromString(mode))
 
     private fun modeOf(path: Path) = PosixFilePermissions.toString(Files.getPosixFilePermissions(path))
