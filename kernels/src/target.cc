@@ -5,7 +5,7 @@
 #include "norm.h"
 
 #include "depthwise.h"
-#include "winograd.h"
+#include "wide.h"
 
 namespace clue {
 namespace HWY_NAMESPACE {
@@ -16,92 +16,114 @@ constexpr int kBeyond = 64;
 static size_t rounded(size_t floats) { return (floats + 15) / 16 * 16; }
 
 // Which way a convolution's products are taken.
-enum class Way { kDirect, kDepthwise, kWinograd };
+enum class Way { kDirect, kDepthwise, kWinograd, kWide };
 
 static Way way_of(const Conv& s) {
     if (is_depthwise(s)) return Way::kDepthwise;
-    return is_winograd(s) ? Way::kWinograd : Way::kDirect;
+    return is_wide(s) ? Way::kWide : (is_winograd(s) ? Way::kWinograd : Way::kDirect);
+}
+
+// Calls fn(first image, images) for a task's images, at most `most` at a time.
+template <class Fn>
+static void each_group(size_t task, int tasks, int n, int most, Fn&& fn) {
+    const int end = first_of(task + 1, tasks, n);
+    for (int i = first_of(task, tasks, n); i < end; i += most) fn(i, end - i < most ? end - i : most);
+}
+
+// Forward by samples; `done(first image, images)` follows while they are in the cache.
+template <class Done>
+static void conv_samples(Way way, const Conv& s, const float* x, const float* w, float* y, float* packed,
+                         const Parallel& parallel, Done&& done) {
+    const Tiles tiles = tiles_of(s.ho, s.wo, s.c, s.o);
+    const Padded p = way == Way::kWinograd ? tiled(forward_source(s), tiles) : forward_source(s);
+    const int tasks = tasks_of(s.n), most = way == Way::kWinograd ? tiles.images() : 1;
+    if (way == Way::kDepthwise) pack_depthwise(s, w, packed);
+    else if (way == Way::kDirect) pack_forward(s, w, packed);
+    else pack_winograd(forward_weights(s, w), s.c, 0, s.o, packed);
+    const bool copies = s.ph || s.pw || way == Way::kWinograd;
+    Taps taps;
+    ptrdiff_t offset[kMostTaps];
+    taps_of(s, p, &taps);
+    forward_offsets(s, p, offset);
+    parallel(tasks, [&](size_t task) {
+        const size_t source_size = rounded(most * p.floats());
+        float* source = copies ? scratch(source_size + (way == Way::kWinograd ? winograd_floats(tiles, s.c, s.o) : 0)) : nullptr;
+        if (copies) std::memset(source, 0, source_size * sizeof(float));
+        each_group(task, tasks, s.n, most, [&](int i, int count) {
+            const float* image = x + i * s.image_in();
+            float* to = y + i * s.image_out();
+            for (int k = 0; copies && k < count; ++k)
+                place(p, image + k * s.image_in(), s.h, s.w, source + k * p.floats(), Plain());
+            if (way == Way::kDepthwise) depthwise_forward(s, p, offset, copies ? source : image, packed, to);
+            else if (way == Way::kDirect) forward_image(s, p, taps, copies ? source : image, packed, to);
+            else winograd_images(tiles, p, source, count, packed, s.o, to, source + source_size);
+            done(i, count);
+        });
+    });
+}
+
+static size_t conv_packed_floats(Way way, const Conv& s) {
+    if (way == Way::kDepthwise) return size_t(s.taps()) * s.c;
+    return way == Way::kWinograd ? kParts * packed_floats(1, s.c, s.o) : s.groups * packed_floats(s.taps(), s.ci(), s.co());
 }
 
 static void conv(const Conv& s, const float* x, const float* w, const float* bias, float* y, float* mean, float* var,
                  const Parallel& parallel) {
     const Way way = way_of(s);
     const Tiles tiles = tiles_of(s.ho, s.wo, s.c, s.o);
-    const Padded p = way == Way::kWinograd ? tiled(forward_source(s), tiles) : forward_source(s);
-    const size_t packed_size = rounded(way == Way::kDepthwise ? size_t(s.taps()) * s.c
-                                       : way == Way::kWinograd ? kParts * packed_floats(1, s.c, s.o)
-                                                               : s.groups * packed_floats(s.taps(), s.ci(), s.co()));
-    const int tasks = tasks_of(s.n), positions = s.ho * s.wo;
-    float* packed = scratch_shared(packed_size + size_t(s.n) * 3 * s.o);
-    float* parts = packed + packed_size;
-    if (way == Way::kDepthwise) pack_depthwise(s, w, packed);
-    else if (way == Way::kDirect) pack_forward(s, w, packed);
-    else pack_winograd(s.c, s.o, packed, [=](int i, int j, int t) { return w[(size_t(j) * s.c + i) * 9 + t]; });
-    const bool copies = s.ph || s.pw || way == Way::kWinograd;
-    const int most = way == Way::kWinograd ? tiles.images() : 1;  // images at a time
-    parallel(tasks, [&](size_t task) {
-        ptrdiff_t offset[kMostTaps];
-        forward_offsets(s, p, offset);
-        const size_t source_size = rounded(most * p.floats());
-        float* source = copies ? scratch(source_size + (way == Way::kWinograd ? winograd_floats(tiles, s.c, s.o) : 0)) : nullptr;
-        if (copies) std::memset(source, 0, source_size * sizeof(float));
-        const int end = first_of(task + 1, tasks, s.n);
-        for (int i = first_of(task, tasks, s.n); i < end;) {
-            const int count = end - i < most ? end - i : most;
-            const float* image = x + i * s.image_in();
-            float* to = y + i * s.image_out();
-            for (int k = 0; copies && k < count; ++k)
-                place(p, image + k * s.image_in(), s.h, s.w, source + k * p.floats(), Plain());
-            if (way == Way::kDepthwise) depthwise_forward(s, p, offset, copies ? source : image, packed, to);
-            else if (way == Way::kDirect) forward_image(s, p, offset, copies ? source : image, packed, to);
-            else winograd_images(tiles, p, source, count, packed, s.o, to, source + source_size);
-            for (int q = 0; bias && q < count * positions; ++q)
-                for (int c = 0; c < s.o; ++c) to[size_t(q) * s.o + c] += bias[c];
-            for (int k = 0; mean && k < count; ++k)
-                moments_image(to + k * s.image_out(), positions, s.o, parts + size_t(i + k) * 3 * s.o);
-            i += count;
-        }
-    });
+    const Transformed shape = transformed(tiles, s.n, s.c, s.c > s.o ? s.c : s.o);
+    const size_t work_size = rounded(way == Way::kWide ? shape.floats() : conv_packed_floats(way, s));
+    const int positions = s.ho * s.wo;
+    float *work = scratch_shared(work_size + size_t(s.n) * 3 * s.o), *parts = work + work_size;
+    const auto done = [&](int first, int count) {
+        float* to = y + first * s.image_out();
+        for (int q = 0; bias && q < count * positions; ++q)
+            for (int c = 0; c < s.o; ++c) to[size_t(q) * s.o + c] += bias[c];
+        for (int k = 0; mean && k < count; ++k)
+            moments_image(to + k * s.image_out(), positions, s.o, parts + size_t(first + k) * 3 * s.o);
+    };
+    if (way == Way::kWide) {
+        const int tasks = tasks_of(s.n);
+        wide_correlate(tiles, tiled(forward_source(s), tiles), shape, forward_weights(s, w), s.n, x, s.h, s.w, s.o, y, work,
+                       parallel);
+        parallel(tasks, [&](size_t task) { each_group(task, tasks, s.n, s.n, done); });
+    } else {
+        conv_samples(way, s, x, w, y, work, parallel, done);
+    }
     if (mean) moments(parts, s.n, positions, s.o, mean, var);
 }
 
-static void conv_grad(const Conv& s, const float* g, const float* x, const float* w, float* gx, float* gw,
-                      const Parallel& parallel) {
-    const Way way = way_of(s);
+// Both gradients by samples, of the ways whose sums are few: each task has its own.
+static void grad_samples(Way way, const Conv& s, const float* g, const float* x, const float* w, float* gx, float* gw,
+                         const Parallel& parallel) {
     const Tiles tiles = tiles_of(s.ho, s.wo, s.c, s.o), back = tiles_of(s.h, s.w, s.o, s.c);
     Padded p = forward_source(s), q = backward_source(s);
-    size_t packed_size = 0, sums_size = 0, work_size = 0;
+    size_t packed_size = size_t(s.taps()) * s.c, sums_size = packed_size, work_size = 0;
     int most = 1;
-    switch (way) {
-        case Way::kDepthwise: packed_size = sums_size = size_t(s.taps()) * s.c; break;
-        case Way::kDirect: packed_size = backward_packed_floats(s), sums_size = weight_sums_floats(s); break;
-        case Way::kWinograd:
-            p = tiled(p, tiles), q = tiled(q, back);
-            packed_size = kParts * packed_floats(1, s.o, s.c), sums_size = kParts * size_t(s.c) * padded(s.o);
-            work_size = winograd_floats(tiles, s.c, s.o);
-            if (winograd_floats(back, s.o, s.c) > work_size) work_size = winograd_floats(back, s.o, s.c);
-            most = tiles.images();
+    if (way == Way::kWinograd) {
+        p = tiled(p, tiles), q = tiled(q, back);
+        packed_size = kParts * packed_floats(1, s.o, s.c), sums_size = kParts * size_t(s.c) * padded(s.o);
+        work_size = winograd_floats(tiles, s.c, s.o);
+        if (winograd_floats(back, s.o, s.c) > work_size) work_size = winograd_floats(back, s.o, s.c);
+        most = tiles.images();
     }
     packed_size = gx ? rounded(packed_size) : 0, sums_size = gw ? rounded(sums_size) : 0;
     const int tasks = tasks_of(s.n);
     float* packed = scratch_shared(packed_size + tasks * sums_size);
     float* sums = packed + packed_size;
     if (gx && way == Way::kDepthwise) pack_depthwise(s, w, packed);
-    else if (gx && way == Way::kDirect) pack_backward(s, w, packed);
-    else if (gx) pack_winograd(s.o, s.c, packed, [=](int i, int j, int t) { return w[(size_t(i) * s.c + j) * 9 + 8 - t]; });
+    else if (gx) pack_winograd(backward_weights(s, w), s.o, 0, s.c, packed);
     const size_t source_size = gw ? rounded(most * p.floats()) : 0, gradient_size = rounded(most * q.floats() + kBeyond);
+    ptrdiff_t offset[kMostTaps];
+    forward_offsets(s, p, offset);
     parallel(tasks, [&](size_t task) {
-        ptrdiff_t offset[kMostTaps];
-        forward_offsets(s, p, offset);
         float* source = scratch(source_size + gradient_size + work_size);
         float *gradient = source + source_size, *work = gradient + gradient_size;
         std::memset(source, 0, (source_size + gradient_size) * sizeof(float));
         float* own = sums + task * sums_size;
         if (gw) std::memset(own, 0, sums_size * sizeof(float));
         const float* middle = gradient + q.top * q.row() + ptrdiff_t(q.left) * q.channels;
-        const int end = first_of(task + 1, tasks, s.n);
-        for (int i = first_of(task, tasks, s.n); i < end;) {
-            const int count = end - i < most ? end - i : most;
+        each_group(task, tasks, s.n, most, [&](int i, int count) {
             float* to = gx ? gx + i * s.image_in() : nullptr;
             for (int k = 0; k < count; ++k) {
                 place(q, g + (i + k) * s.image_out(), s.ho, s.wo, gradient + k * q.floats(), Plain());
@@ -110,19 +132,75 @@ static void conv_grad(const Conv& s, const float* g, const float* x, const float
             if (way == Way::kDepthwise) {
                 if (gw) depthwise_weight(s, p, offset, source, middle, q.row(), own);
                 if (gx) depthwise_backward(s, q, gradient, packed, to);
-            } else if (way == Way::kDirect) {
-                if (gw) weight_image(s, p, source, middle, q.row(), own);
-                if (gx) backward_image(s, q, gradient, packed, to);
             } else {
                 if (gw) winograd_weight(tiles, p, source, count, middle, q.row(), q.floats(), s.o, own, work);
                 if (gx) winograd_images(back, q, gradient, count, packed, s.c, to, work);
             }
-            i += count;
-        }
+        });
     });
     if (gw && way == Way::kDepthwise) unpack_depthwise(s, sums, tasks, sums_size, gw);
-    else if (gw && way == Way::kDirect) unpack_weight(s, sums, tasks, sums_size, gw);
-    else if (gw) unpack_winograd(s.c, s.o, sums, tasks, sums_size, gw);
+    else if (gw) unpack_winograd(sums, ptrdiff_t(s.c) * padded(s.o), padded(s.o), tasks, sums_size, s.c, s.o, gw, ptrdiff_t(s.c) * 9, false);
+}
+
+static void grad_wide(const Conv& s, const float* g, const float* x, const float* w, float* gx, float* gw,
+                      const Parallel& parallel) {
+    const Tiles tiles = tiles_of(s.ho, s.wo, s.c, s.o), back = tiles_of(s.h, s.w, s.o, s.c);
+    const int most = s.c > s.o ? s.c : s.o;
+    if (gw) {
+        const Transformed in = transformed(tiles, s.n, s.c, most), out = transformed(tiles, s.n, s.o, most);
+        float* v = scratch_shared(rounded(in.floats()) + out.floats());
+        wide_weight(s, tiles, tiled(forward_source(s), tiles), in, out, x, g, gw, v, v + rounded(in.floats()), parallel);
+    }
+    if (gx && !is_wide(s)) grad_samples(Way::kWinograd, s, g, x, w, gx, nullptr, parallel);
+    if (gx && is_wide(s)) {
+        const Transformed shape = transformed(back, s.n, s.o, most);
+        wide_correlate(back, tiled(backward_source(s), back), shape, backward_weights(s, w), s.n, g, s.ho, s.wo, s.c, gx,
+                       scratch_shared(shape.floats()), parallel);
+    }
+}
+
+static void grad_direct(const Conv& s, const float* g, const float* x, const float* w, float* gx, float* gw,
+                        const Parallel& parallel) {
+    const int tasks = tasks_of(s.n);
+    if (gw) {
+        const Padded p = forward_source(s);
+        const bool copies = s.ph || s.pw;
+        Taps taps;
+        taps_of(s, p, &taps);
+        const size_t source_size = copies ? rounded(s.n * p.floats()) : 0;
+        float* source = scratch_shared(source_size + direct_weight_floats(s, taps));
+        if (copies) {
+            std::memset(source, 0, source_size * sizeof(float));
+            parallel(tasks, [&](size_t task) {
+                each_group(task, tasks, s.n, 1, [&](int i, int) {
+                    place(p, x + i * s.image_in(), s.h, s.w, source + i * p.floats(), Plain());
+                });
+            });
+        }
+        direct_weight(s, p, taps, copies ? source : x, g, gw, source + source_size, parallel);
+    }
+    if (gx) {
+        const Padded q = backward_source(s);
+        float* packed = scratch_shared(backward_packed_floats(s));
+        pack_backward(s, w, packed);
+        const bool copies = q.height != s.ho || q.width != s.wo;
+        parallel(tasks, [&](size_t task) {
+            float* gradient = copies ? scratch(q.floats()) : nullptr;
+            if (copies) std::memset(gradient, 0, q.floats() * sizeof(float));
+            each_group(task, tasks, s.n, 1, [&](int i, int) {
+                if (copies) place(q, g + i * s.image_out(), s.ho, s.wo, gradient, Plain());
+                backward_image(s, q, copies ? gradient : g + i * s.image_out(), packed, gx + i * s.image_in());
+            });
+        });
+    }
+}
+
+static void conv_grad(const Conv& s, const float* g, const float* x, const float* w, float* gx, float* gw,
+                      const Parallel& parallel) {
+    const Way way = way_of(s);
+    if (way == Way::kDirect) grad_direct(s, g, x, w, gx, gw, parallel);
+    else if (way == Way::kWide || (gw && has_wide_sums(s))) grad_wide(s, g, x, w, gx, gw, parallel);
+    else grad_samples(way, s, g, x, w, gx, gw, parallel);
 }
 
 static void stats(int n, int positions, int channels, const float* x, float* mean, float* var,
