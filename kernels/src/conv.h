@@ -29,9 +29,10 @@ inline int strip_of(int count, int taps, int k, int channels) {
 }
 
 // result[position][0:channels] = sum over taps and k of source[position + offset[tap]][k] * w[...]. `w` lies in blocks
-// of up to kBlock channels, each [tap][k][channel of the block], filled up with zeros.
-inline void correlate(const Grid& grid, const float* source, float* result, const float* weights,
-                      const ptrdiff_t* offset, int taps, int k, int channels) {
+// of up to kBlock channels, each [tap][k][channel of the block], filled up with zeros. after(first, count): positions are done.
+template <class After>
+void correlate(const Grid& grid, const float* source, float* result, const float* weights, const ptrdiff_t* offset, int taps,
+               int k, int channels, After&& after) {
     const int count = grid.height * grid.width, strip = strip_of(count, taps, k, channels);
     alignas(64) float spare[kRows * kBlock];
     for (int first = 0; first < count; first += strip) {
@@ -58,8 +59,13 @@ inline void correlate(const Grid& grid, const float* source, float* result, cons
             }
             w += size_t(taps) * k * wide;
         }
+        after(first, end - first);
     }
 }
+
+struct Nothing {
+    void operator()(int, int) const {}
+};
 
 // w[tap][k][channels] in the order that `correlate` takes; value(tap, k, channel) is the weight.
 template <class Value>
@@ -126,13 +132,19 @@ inline void pack_forward(const Conv& s, const float* w, float* to) {
         pack(taps, k, o, to, [=](int t, int i, int j) { return w[(size_t(j) * k + i) * taps + t]; });
 }
 
-// One image: `source` is padded as forward_source says.
-inline void forward_image(const Conv& s, const Padded& p, const Taps& taps, const float* source, const float* packed,
-                          float* y) {
+// One image: `source` is padded as forward_source says. after(first, count): all channels of positions are done.
+template <class After>
+void forward_image(const Conv& s, const Padded& p, const Taps& taps, const float* source, const float* packed, float* y,
+                   After&& after) {
     const Grid grid{s.ho, s.wo, s.sh * p.row(), ptrdiff_t(s.sw) * s.c, ptrdiff_t(s.wo) * s.o, s.o};
     const size_t each = packed_floats(s.taps(), s.ci(), s.co());
-    for (int g = 0; g < s.groups; ++g)
-        correlate(grid, source + g * s.ci(), y + g * s.co(), packed + g * each, taps.offset, taps.count, taps.k, s.co());
+    const auto group = [&](int g, auto&& then) {
+        correlate(grid, source + g * s.ci(), y + g * s.co(), packed + g * each, taps.offset, taps.count, taps.k, s.co(), then);
+    };
+    for (int g = 0; g + 1 < s.groups; ++g) group(g, Nothing());
+    if (s.groups == 1) return group(0, after);
+    group(s.groups - 1, Nothing());
+    after(0, s.ho * s.wo);
 }
 
 // gradient of the input: for each remainder of the input's position by the stride, the taps that reach it
@@ -212,7 +224,7 @@ inline void backward_image(const Conv& s, const Padded& p, const float* source, 
                         ptrdiff_t(s.sh) * s.w * s.c, ptrdiff_t(s.sw) * s.c};
         float* to = gx + (ptrdiff_t(r) * s.w + q) * s.c;
         for (int g = 0; g < s.groups; ++g) {
-            correlate(grid, middle + g * s.co(), to + g * s.ci(), packed, offset, taps, s.co(), s.ci());
+            correlate(grid, middle + g * s.co(), to + g * s.ci(), packed, offset, taps, s.co(), s.ci(), Nothing());
             packed += packed_floats(taps, s.co(), s.ci());
         }
     });

@@ -1,4 +1,5 @@
 // The kernels for the instruction set that this file is compiled for (CLUE_TARGET names the function).
+#include <cmath>
 #include <type_traits>
 
 #include "kernels.h"
@@ -30,7 +31,7 @@ static void each_group(size_t task, int tasks, int n, int most, Fn&& fn) {
     for (int i = first_of(task, tasks, n); i < end; i += most) fn(i, end - i < most ? end - i : most);
 }
 
-// Forward by samples; `done(first image, images)` follows while they are in the cache.
+// Forward by samples; `done(image, first, count)` follows positions while they are in the cache.
 template <class Done>
 static void conv_samples(Way way, const Conv& s, const float* x, const float* w, float* y, float* packed,
                          const Parallel& parallel, Done&& done) {
@@ -54,10 +55,11 @@ static void conv_samples(Way way, const Conv& s, const float* x, const float* w,
             float* to = y + i * s.image_out();
             for (int k = 0; copies && k < count; ++k)
                 place(p, image + k * s.image_in(), s.h, s.w, source + k * p.floats(), Plain());
-            if (way == Way::kDepthwise) depthwise_forward(s, p, offset, copies ? source : image, packed, to);
-            else if (way == Way::kDirect) forward_image(s, p, taps, copies ? source : image, packed, to);
-            else winograd_images(tiles, p, source, count, packed, s.o, to, source + source_size);
-            done(i, count);
+            const auto after = [&](int first, int positions) { done(i, first, positions); };
+            const auto several = [&](int k, int first, int positions) { done(i + k, first, positions); };
+            if (way == Way::kDepthwise) depthwise_forward(s, p, offset, copies ? source : image, packed, to, after);
+            else if (way == Way::kDirect) forward_image(s, p, taps, copies ? source : image, packed, to, after);
+            else winograd_images(tiles, p, source, count, packed, s.o, to, source + source_size, several);
         });
     });
 }
@@ -75,18 +77,19 @@ static void conv(const Conv& s, const float* x, const float* w, const float* bia
     const size_t work_size = rounded(way == Way::kWide ? shape.floats() : conv_packed_floats(way, s));
     const int positions = s.ho * s.wo;
     float *work = scratch_shared(work_size + size_t(s.n) * 3 * s.o), *parts = work + work_size;
-    const auto done = [&](int first, int count) {
-        float* to = y + first * s.image_out();
-        for (int q = 0; bias && q < count * positions; ++q)
+    const auto done = [&](int image, int first, int count) {
+        float* to = y + image * s.image_out() + size_t(first) * s.o;
+        for (int q = 0; bias && q < count; ++q)
             for (int c = 0; c < s.o; ++c) to[size_t(q) * s.o + c] += bias[c];
-        for (int k = 0; mean && k < count; ++k)
-            moments_image(to + k * s.image_out(), positions, s.o, parts + size_t(first + k) * 3 * s.o);
+        if (mean) moments_piece(to, count, s.o, first == 0, parts + size_t(image) * 3 * s.o);
     };
     if (way == Way::kWide) {
         const int tasks = tasks_of(s.n);
         wide_correlate(tiles, tiled(forward_source(s), tiles), shape, forward_weights(s, w), s.n, x, s.h, s.w, s.o, y, work,
                        parallel);
-        parallel(tasks, [&](size_t task) { each_group(task, tasks, s.n, s.n, done); });
+        parallel(tasks, [&](size_t task) {
+            each_group(task, tasks, s.n, 1, [&](int i, int) { done(i, 0, positions); });
+        });
     } else {
         conv_samples(way, s, x, w, y, work, parallel, done);
     }
@@ -134,7 +137,7 @@ static void grad_samples(Way way, const Conv& s, const float* g, const float* x,
                 if (gx) depthwise_backward(s, q, gradient, packed, to);
             } else {
                 if (gw) winograd_weight(tiles, p, source, count, middle, q.row(), q.floats(), s.o, own, work);
-                if (gx) winograd_images(back, q, gradient, count, packed, s.c, to, work);
+                if (gx) winograd_images(back, q, gradient, count, packed, s.c, to, work, [](int, int, int) {});
             }
         });
     });
@@ -209,44 +212,52 @@ static void stats(int n, int positions, int channels, const float* x, float* mea
     const int tasks = tasks_of(n);
     parallel(tasks, [&](size_t task) {
         for (int i = first_of(task, tasks, n); i < first_of(task + 1, tasks, n); ++i)
-            moments_image(x + size_t(i) * positions * channels, positions, channels, parts + size_t(i) * 3 * channels);
+            moments_piece(x + size_t(i) * positions * channels, positions, channels, true, parts + size_t(i) * 3 * channels);
     });
     moments(parts, n, positions, channels, mean, var);
+}
+
+// scale and shift, [channels] each, of a norm.
+static void affine(int channels, const float* invstd, const float* weight, const float* bias, float* scale, float* shift) {
+    for (int c = 0; c < channels; ++c) {
+        scale[c] = (weight ? weight[c] : 1.0f) * invstd[c];
+        shift[c] = bias ? bias[c] : 0.0f;
+    }
 }
 
 static void norm(const Norm& s, const Parallel& parallel) {
     float* scale = scratch_shared(2 * size_t(s.channels));
     float* shift = scale + s.channels;
-    for (int c = 0; c < s.channels; ++c) {
-        scale[c] = (s.weight ? s.weight[c] : 1.0f) * s.invstd[c];
-        shift[c] = s.bias ? s.bias[c] : 0.0f;
-    }
-    const auto run = s.residual ? (s.relu ? normalise<true, true> : normalise<true, false>)
-                                : (s.relu ? normalise<false, true> : normalise<false, false>);
+    affine(s.channels, s.invstd, s.weight, s.bias, scale, shift);
+    const Affine f{s.mean, scale, shift, s.low, s.high};
+    const bool clamps = std::isfinite(s.low) || std::isfinite(s.high);
+    const auto run = s.residual ? (clamps ? normalise<true, true> : normalise<true, false>)
+                                : (clamps ? normalise<false, true> : normalise<false, false>);
     const int tasks = tasks_of(s.n);
     parallel(tasks, [&](size_t task) {
         const int first = first_of(task, tasks, s.n), end = first_of(task + 1, tasks, s.n);
         const size_t at = size_t(first) * s.positions * s.channels;
-        run(s.x + at, s.mean, scale, shift, s.residual ? s.residual + at : nullptr, (end - first) * s.positions, s.channels,
-            s.y + at);
+        run(f, s.x + at, s.residual ? s.residual + at : nullptr, (end - first) * s.positions, s.channels, s.y + at);
     });
 }
 
-template <bool kMore, bool kMask>
+template <bool kMore, Mask kMask>
 static void norm_grad_as(const NormGrad& s, const Parallel& parallel) {
     const int tasks = tasks_of(s.n), c = s.channels;
     const size_t image = size_t(s.positions) * c;
-    float* parts = scratch_shared((2 * size_t(s.n) + 3) * c);
-    float* abe = parts + 2 * size_t(s.n) * c;
+    float* parts = scratch_shared((2 * size_t(s.n) + 5) * c);
+    float *abe = parts + 2 * size_t(s.n) * c, *scale = abe + 3 * c, *shift = scale + c;
+    affine(c, s.invstd, s.weight, s.bias, scale, shift);
+    const Affine f{s.mean, scale, shift, s.low, s.high};
     const auto masked = [&](size_t at) {
-        return Masked{s.g + at, kMore ? s.more + at : nullptr, kMask ? s.out + at : nullptr};
+        return Masked{s.g + at, kMore ? s.more + at : nullptr, kMask == Mask::kOut ? s.out + at : nullptr};
     };
     parallel(tasks, [&](size_t task) {
         for (int i = first_of(task, tasks, s.n); i < first_of(task + 1, tasks, s.n); ++i) {
             const size_t at = i * image;
             float* part = parts + size_t(i) * 2 * c;
-            if (s.kept) norm_sums<kMore, kMask, true>(masked(at), s.x + at, s.mean, s.positions, c, s.kept + at, part);
-            else norm_sums<kMore, kMask, false>(masked(at), s.x + at, s.mean, s.positions, c, nullptr, part);
+            if (s.kept) norm_sums<kMore, kMask, true>(f, masked(at), s.x + at, s.positions, c, s.kept + at, part);
+            else norm_sums<kMore, kMask, false>(f, masked(at), s.x + at, s.positions, c, nullptr, part);
         }
     });
     const double count = double(s.n) * s.positions;
@@ -263,17 +274,24 @@ static void norm_grad_as(const NormGrad& s, const Parallel& parallel) {
     }
     if (!s.gx) return;
     parallel(tasks, [&](size_t task) {
-        const int first = first_of(task, tasks, s.n), end = first_of(task + 1, tasks, s.n);
+        const int first = first_of(task, tasks, s.n), positions = (first_of(task + 1, tasks, s.n) - first) * s.positions;
         const size_t at = first * image;
-        if (s.kept) norm_apply<false, false>(Masked{s.kept + at, nullptr, nullptr}, s.x + at, s.mean, abe,
-                                             (end - first) * s.positions, c, s.gx + at);
-        else norm_apply<kMore, kMask>(masked(at), s.x + at, s.mean, abe, (end - first) * s.positions, c, s.gx + at);
+        if (s.kept) norm_apply<false, Mask::kNone>(f, {s.kept + at, nullptr, nullptr}, s.x + at, abe, positions, c, s.gx + at);
+        else norm_apply<kMore, kMask>(f, masked(at), s.x + at, abe, positions, c, s.gx + at);
     });
 }
 
+template <bool kMore>
+static void norm_grad_masked(const NormGrad& s, const Parallel& parallel) {
+    switch (s.mask) {
+        case Mask::kNone: return norm_grad_as<kMore, Mask::kNone>(s, parallel);
+        case Mask::kOut: return norm_grad_as<kMore, Mask::kOut>(s, parallel);
+        case Mask::kOwn: return norm_grad_as<kMore, Mask::kOwn>(s, parallel);
+    }
+}
+
 static void norm_grad(const NormGrad& s, const Parallel& parallel) {
-    if (s.more) (s.out ? norm_grad_as<true, true> : norm_grad_as<true, false>)(s, parallel);
-    else (s.out ? norm_grad_as<false, true> : norm_grad_as<false, false>)(s, parallel);
+    (s.more ? norm_grad_masked<true> : norm_grad_masked<false>)(s, parallel);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -261,9 +261,11 @@ inline size_t winograd_floats(const Tiles& tiles, int k, int channels) {
     return kParts * size_t(part_stride(tiles.most(), k) + part_stride(tiles.most(), padded(channels)));
 }
 
-// y = the 3x3 correlation of `images` padded images with packed weights; work: winograd_floats.
-inline void winograd_images(const Tiles& tiles, const Padded& p, const float* source, int images, const float* packed,
-                            int channels, float* y, float* work) {
+// y = the 3x3 correlation of `images` padded images with packed weights; work: winograd_floats. after(image, first, count): such
+// positions of an image are done.
+template <class After>
+void winograd_images(const Tiles& tiles, const Padded& p, const float* source, int images, const float* packed, int channels,
+                     float* y, float* work, After&& after) {
     const int k = p.channels, wide = padded(channels);
     const ptrdiff_t v_part = part_stride(tiles.most(), k), m_part = part_stride(tiles.most(), wide);
     float *v = work, *m = work + kParts * v_part;
@@ -281,6 +283,7 @@ inline void winograd_images(const Tiles& tiles, const Padded& p, const float* so
                 transform_output(m + ptrdiff_t(r - first) * tiles.columns() * wide, m_part, wide, channels,
                                  tiles.columns(), y + (ptrdiff_t(image) * tiles.height + 2 * at) * row, channels, row,
                                  tiles.height - 2 * at, tiles.width);
+                after(image, 2 * at * tiles.width, (tiles.height - 2 * at < 2 ? 1 : 2) * tiles.width);
             }
         });
 }
