@@ -1,4 +1,4 @@
-// The convolutions of ResNet-18 and MobileNetV2 (224x224) and ResNet-20 (32x32), one thread: milliseconds of CPU time (the best
+// The convolutions of ResNet-18 and MobileNetV2 (224x224) and ResNet-20 (32x32), ViT-Ti's linear layers as 1x1, one thread: milliseconds of CPU time (the best
 // of 7), and GFLOP/s of the direct form's count, of the forward pass, the input's gradient and the weights' gradient.
 //   g++ -std=c++17 -O3 -march=x86-64-v3 -maes -mpclmul -DCLUE_TARGET=kernels_avx2 -Isrc bench/conv_bench.cc -o conv_bench
 //   ./conv_bench [BATCH [PART OF A NAME]]
@@ -59,6 +59,8 @@ constexpr Layer kLayers[] = {
     {"resnet18 128-256", 28, 128, 256, 3, 2, 1},   {"resnet18 256", 14, 256, 256, 3, 1, 1},
     {"resnet18 256-512", 14, 256, 512, 3, 2, 1},   {"resnet18 512", 7, 512, 512, 3, 1, 1},
     {"resnet18 1x1 256-512", 14, 256, 512, 1, 2, 1},
+    {"vit 192-768", 14, 192, 768, 1, 1, 1},          {"vit 768-192", 14, 768, 192, 1, 1, 1},
+    {"vit 192-576", 14, 192, 576, 1, 1, 1},          {"vit 192-192", 14, 192, 192, 1, 1, 1},
     {"mobile stem", 224, 3, 32, 3, 2, 1},          {"mobile 16-96", 112, 16, 96, 1, 1, 1},
     {"mobile 96 deep", 112, 96, 96, 3, 2, 96},     {"mobile 144-24", 56, 144, 24, 1, 1, 1},
     {"mobile 144 deep", 56, 144, 144, 3, 1, 144},  {"mobile 192-32", 28, 192, 32, 1, 1, 1},
