@@ -52,4 +52,6 @@ def test_a_long_product_is_transposed_apart(
     (expected,) = function(*(tensor.double() for tensor in inputs))  # type: ignore[operator]
     scale = float(expected.abs().max())
     np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=2e-6 * scale)
-    assert [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node] == operators
+    graph = onnx.load(options.optimized_model_filepath).graph
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    assert [node.op_type for node in graph.node if read.intersection(node.output)] == operators
