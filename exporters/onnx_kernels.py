@@ -40,7 +40,7 @@ def _node(c: Call, op: str, inputs: Sequence[str | None], outputs: int = 1, **at
     return made
 
 
-_OPTIONAL = {"NormGrad": 3}  # the first output that may go unmade
+_OPTIONAL = {"NormGrad": 3, "LayerNorm": 1}  # the first output that may go unmade
 
 
 def _conv(outputs: int) -> Callable[[Call], Result]:
@@ -93,4 +93,7 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
     clue.norm.default: _norm,
     clue.norm_grad.default: _norm_grad,
     clue.clamp_grad.default: _clamp_grad,
+    clue.layer_norm.default: lambda c: _node(c, "LayerNorm", [c[0], c[1], c[2]], 3, epsilon=float(c[3])),
+    clue.layer_norm_grad.default: lambda c: _node(c, "LayerNormGrad", [c[i] for i in range(5)], 3),
+    clue.gelu_grad.default: lambda c: _node(c, "GeluGrad", [c[0], c[1]]),
 }

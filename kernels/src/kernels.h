@@ -33,6 +33,21 @@ struct NormGrad {
     float* kept;             // the masked gradient itself, where something else needs it
 };
 
+// Arguments of `layer_norm`, [rows][channels], [channels] and [rows]; weight, bias, mean and invstd may be null.
+struct LayerNorm {
+    int rows, channels;
+    float epsilon;
+    const float *x, *weight, *bias;
+    float *y, *mean, *invstd;  // results
+};
+
+// Arguments of `layer_norm_grad`; weight may be null.
+struct LayerNormGrad {
+    int rows, channels;
+    const float *g, *x, *mean, *invstd, *weight;
+    float *gx, *gw, *gb;  // results
+};
+
 struct Kernels {
     const char* name;
     // y, and if mean is not null the channels' mean and population variance
@@ -44,6 +59,9 @@ struct Kernels {
     void (*stats)(int n, int positions, int channels, const float* x, float* mean, float* var, const Parallel&);
     void (*norm)(const Norm&, const Parallel&);
     void (*norm_grad)(const NormGrad&, const Parallel&);
+    void (*layer_norm)(const LayerNorm&, const Parallel&);
+    void (*layer_norm_grad)(const LayerNormGrad&, const Parallel&);
+    void (*gelu_grad)(size_t count, const float* g, const float* x, float* gx, const Parallel&);
 };
 
 #if defined(__x86_64__)

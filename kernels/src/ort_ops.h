@@ -107,6 +107,12 @@ inline int positions_of(const Tensor& x) {
     return int(count);
 }
 
+inline int count_of(const Shape& shape) {
+    int64_t count = 1;
+    for (const int64_t size : shape) count *= size;
+    return int(count);
+}
+
 inline void per_channel(const Tensor& value, int channels, const char* what) {
     require(!value || value.shape == Shape{channels}, what);
 }
@@ -174,6 +180,58 @@ struct NormGradOp {
    private:
     bool train_;
     float low_, high_;
+};
+
+// y, [mean], [invstd] = LayerNorm(x, [weight], [bias]) over the last axis; mean and invstd keep it with size 1.
+struct LayerNormOp {
+    static constexpr const char* kName = "LayerNorm";
+    static constexpr size_t kInputs = 3, kLeastInputs = 1, kOutputs = 3, kLeastOutputs = 1;
+    explicit LayerNormOp(const Attributes& a) : epsilon_(a.number("epsilon")) {}
+
+    void operator()(const Kernels& kernels, const Run& run) const {
+        const Tensor x = run.input(0), weight = run.input(1), bias = run.input(2);
+        const int c = int(x.shape.back());
+        for (const Tensor* each : {&weight, &bias}) per_channel(*each, c, "one value for each channel is due");
+        Shape rows = x.shape;
+        rows.back() = 1;
+        float *y = run.output(0, x.shape), *mean = run.output(1, rows), *invstd = run.output(2, rows);
+        kernels.layer_norm({count_of(rows), c, epsilon_, x.data, weight.data, bias.data, y, mean, invstd}, run.parallel());
+    }
+
+   private:
+    float epsilon_;
+};
+
+// gx, gweight, gbias = LayerNormGrad(g, x, mean, invstd, [weight]).
+struct LayerNormGradOp {
+    static constexpr const char* kName = "LayerNormGrad";
+    static constexpr size_t kInputs = 5, kLeastInputs = 4, kOutputs = 3, kLeastOutputs = 3;
+    explicit LayerNormGradOp(const Attributes&) {}
+
+    void operator()(const Kernels& kernels, const Run& run) const {
+        const Tensor g = run.input(0), x = run.input(1), mean = run.input(2), invstd = run.input(3), weight = run.input(4);
+        const int c = int(x.shape.back());
+        per_channel(weight, c, "one value for each channel is due");
+        Shape rows = x.shape;
+        rows.back() = 1;
+        require(g.shape == x.shape && mean.shape == rows && invstd.shape == rows, "g, mean and invstd must fit x");
+        float *gx = run.output(0, x.shape), *gw = run.output(1, {c}), *gb = run.output(2, {c});
+        kernels.layer_norm_grad({count_of(rows), c, g.data, x.data, mean.data, invstd.data, weight.data, gx, gw, gb},
+                                run.parallel());
+    }
+};
+
+// gx = GeluGrad(g, x), of x times the normal distribution's function of x.
+struct GeluGradOp {
+    static constexpr const char* kName = "GeluGrad";
+    static constexpr size_t kInputs = 2, kLeastInputs = 2, kOutputs = 1, kLeastOutputs = 1;
+    explicit GeluGradOp(const Attributes&) {}
+
+    void operator()(const Kernels& kernels, const Run& run) const {
+        const Tensor g = run.input(0), x = run.input(1);
+        require(g.shape == x.shape, "g must have the shape of x");
+        kernels.gelu_grad(size_t(count_of(x.shape)), g.data, x.data, run.output(0, x.shape), run.parallel());
+    }
 };
 
 }  // namespace clue::ort

@@ -82,8 +82,8 @@ extern "C" __attribute__((visibility("default"))) clue::ort::Status* RegisterCus
     static Domain* domain = nullptr;  // lives as long as the process: sessions keep pointing at it
     if (domain == nullptr) {
         if (Status* status = api.create_domain("clue", &domain)) return status;
-        if (Status* status = add_all<ConvOp, ConvGradOp, ConvInputGradOp, ConvWeightGradOp, StatsOp, NormOp, NormGradOp>(
-                api, domain))
+        if (Status* status = add_all<ConvOp, ConvGradOp, ConvInputGradOp, ConvWeightGradOp, StatsOp, NormOp, NormGradOp, LayerNormOp,
+                                     LayerNormGradOp, GeluGradOp>(api, domain))
             return status;
     }
     return api.add_domain(options, domain);

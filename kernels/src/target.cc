@@ -6,6 +6,7 @@
 #include "norm.h"
 
 #include "depthwise.h"
+#include "rows.h"
 #include "wide.h"
 
 namespace clue {
@@ -294,11 +295,53 @@ static void norm_grad(const NormGrad& s, const Parallel& parallel) {
     (s.more ? norm_grad_masked<true> : norm_grad_masked<false>)(s, parallel);
 }
 
+// values [channels], or all `other` where there are none.
+static void filled(const float* values, float other, int channels, float* to) {
+    for (int c = 0; c < channels; ++c) to[c] = values ? values[c] : other;
+}
+
+static void layer_norm(const LayerNorm& s, const Parallel& parallel) {
+    const int tasks = tasks_of(s.rows), c = s.channels;
+    float *weight = scratch_shared(2 * size_t(c)), *bias = weight + c;
+    filled(s.weight, 1, c, weight), filled(s.bias, 0, c, bias);
+    parallel(tasks, [&](size_t task) {
+        const int first = first_of(task, tasks, s.rows), rows = first_of(task + 1, tasks, s.rows) - first;
+        const size_t at = size_t(first) * c;
+        layer_norm_rows(s.x + at, weight, bias, s.epsilon, rows, c, s.y + at, s.mean ? s.mean + first : nullptr,
+                        s.invstd ? s.invstd + first : nullptr);
+    });
+}
+
+static void layer_norm_grad(const LayerNormGrad& s, const Parallel& parallel) {
+    const int tasks = tasks_of(s.rows), c = s.channels;
+    float *weight = scratch_shared((1 + 2 * size_t(tasks)) * c), *sums = weight + c;
+    filled(s.weight, 1, c, weight);
+    parallel(tasks, [&](size_t task) {
+        const int first = first_of(task, tasks, s.rows), rows = first_of(task + 1, tasks, s.rows) - first;
+        const size_t at = size_t(first) * c;
+        float* own = sums + task * 2 * c;
+        std::memset(own, 0, 2 * size_t(c) * sizeof(float));
+        layer_norm_grad_rows(s.g + at, s.x + at, s.mean + first, s.invstd + first, weight, rows, c, s.gx + at, own, own + c);
+    });
+    for (int k = 0; k < c; ++k) {
+        s.gw[k] = s.gb[k] = 0;
+        for (int task = 0; task < tasks; ++task) s.gw[k] += sums[task * 2 * c + k], s.gb[k] += sums[task * 2 * c + c + k];
+    }
+}
+
+static void gelu_grad(size_t count, const float* g, const float* x, float* gx, const Parallel& parallel) {
+    parallel(kMostTasks, [&](size_t task) {
+        const size_t first = count * task / kMostTasks, end = count * (task + 1) / kMostTasks;
+        gelu_grad_some(g + first, x + first, end - first, gx + first);
+    });
+}
+
 }  // namespace HWY_NAMESPACE
 
 const Kernels* CLUE_TARGET() {
     using namespace HWY_NAMESPACE;
-    static const Kernels table{HWY_STR(HWY_NAMESPACE), conv, conv_grad, stats, norm, norm_grad};
+    static const Kernels table{HWY_STR(HWY_NAMESPACE), conv,       conv_grad,       stats,    norm,
+                               norm_grad, layer_norm, layer_norm_grad, gelu_grad};
     return &table;
 }
 

@@ -116,6 +116,36 @@ def test_norm_gradients(shape: list[int], low: float, high: float) -> None:
                     check(run("NormGrad", given, ["x", "w", "b"], **options), list(want[:3]), 1e-5)
 
 
+@pytest.mark.parametrize("shape", [[2, 5, 192], [3, 7, 21], [1, 4], [9, 2]], ids=str)
+def test_layer_norms(shape: list[int]) -> None:
+    x, g = 2 * draw(*shape, seed=1) + 5, draw(*shape, seed=2)
+    x = x.float().double()
+    for weight, bias in ((draw(shape[-1], seed=3), draw(shape[-1], seed=4)), (None, None)):
+        for threads in (1, 2):
+            y, mean, invstd = clue.layer_norm(x, weight, bias, 1e-5)
+            given = [array(v) for v in (x, weight, bias)]
+            check(run("LayerNorm", given, ["y", "m", "s"], threads, epsilon=1e-5), [y, mean, invstd])
+            check(run("LayerNorm", given, ["y"], threads, epsilon=1e-5), [y])
+            found = run(
+                "LayerNormGrad", [array(v) for v in (g, x, mean, invstd, weight)], ["x", "w", "b"], threads
+            )
+            want = clue.layer_norm_grad(g, x, mean.float().double(), invstd.float().double(), weight)
+            if shape[-1] == 2:  # nearly nothing is left of x's own gradient
+                found, want = found[1:], want[1:]
+            check(found, list(want))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_gelu_s_gradient(threads: int) -> None:
+    x = torch.cat([torch.linspace(-14, 14, 4001, dtype=torch.float64), 1e-3 * draw(50, seed=1)]).float().double()
+    g = draw(*x.shape, seed=2)
+    leaf = x.clone().requires_grad_()
+    torch.nn.functional.gelu(leaf).backward(g)
+    assert leaf.grad is not None
+    torch.testing.assert_close(clue.gelu_grad(g, x), leaf.grad)
+    check(run("GeluGrad", [array(g), array(x)], ["x"], threads), [leaf.grad], 1e-6)
+
+
 @pytest.mark.parametrize(("low", "high"), LIMITS[1:])
 def test_the_mask_from_x_is_that_of_the_result(low: float, high: float) -> None:
     """Bit for bit, also where the norm is next to a limit."""

@@ -181,6 +181,49 @@ def hardtanh_backward(grad: Tensor, x: Tensor, low: float, high: float) -> Any:
     return first(clue.clamp_grad(_last(grad), _last(x), float(low), float(high)))
 
 
+def _normalises_last(x: Tensor, normalized_shape: Sequence[int]) -> bool:
+    return x.dim() > 1 and len(normalized_shape) == 1 and x.dtype in (torch.float32, torch.float64)
+
+
+def native_layer_norm(
+    x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Any:
+    """aten.native_layer_norm over the last axis."""
+    if not _normalises_last(x, normalized_shape):
+        return NotImplemented
+    return clue.layer_norm(x, weight, bias, eps)
+
+
+def native_layer_norm_backward(
+    grad: Tensor,
+    x: Tensor,
+    normalized_shape: Sequence[int],
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    output_mask: Sequence[bool],
+) -> Any:
+    """As `norm.native_layer_norm_backward`."""
+    if not _normalises_last(x, normalized_shape):
+        return norm.native_layer_norm_backward(
+            grad, x, normalized_shape, mean, rstd, weight, bias, output_mask
+        )
+    gx, gw, gb = clue.layer_norm_grad(grad, x, mean, rstd, weight)
+    return (
+        gx if output_mask[0] else None,
+        gw if output_mask[1] and weight is not None else None,
+        gb if output_mask[2] and bias is not None else None,
+    )
+
+
+def gelu_backward(grad: Tensor, x: Tensor, *, approximate: str = "none") -> Any:
+    """As `activation.gelu_backward`."""
+    if approximate != "none" or x.dtype not in (torch.float32, torch.float64):
+        return activation.gelu_backward(grad, x, approximate=approximate)
+    return clue.gelu_grad(grad, x)
+
+
 OVERRIDES: dict[Any, Callable[..., Any]] = {
     aten.convolution.default: convolution,
     aten.convolution_backward.default: convolution_backward,
@@ -190,4 +233,7 @@ OVERRIDES: dict[Any, Callable[..., Any]] = {
     aten.native_batch_norm_backward.default: native_batch_norm_backward,
     aten.threshold_backward.default: threshold_backward,
     aten.hardtanh_backward.default: hardtanh_backward,
+    aten.native_layer_norm.default: native_layer_norm,
+    aten.native_layer_norm_backward.default: native_layer_norm_backward,
+    aten.gelu_backward.default: gelu_backward,
 }

@@ -170,6 +170,42 @@ def clamp_grad(g: Tensor, out: Tensor, low: float, high: float) -> Tensor:
     return torch.where((out > low) & (out < high), g, torch.zeros_like(g))
 
 
+@_define("layer_norm(Tensor x, Tensor? weight, Tensor? bias, float eps) -> (Tensor, Tensor, Tensor)")
+def layer_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x [..., C] normalised over its last axis, and mean and 1/std [..., 1] (Ba et al. 2016)."""
+    mean = x.mean(-1, keepdim=True)
+    centred = x - mean
+    invstd = torch.rsqrt((centred * centred).mean(-1, keepdim=True) + eps)
+    out = centred * invstd
+    out = out if weight is None else out * weight
+    return out if bias is None else out + bias, mean, invstd
+
+
+@_define(
+    "layer_norm_grad(Tensor g, Tensor x, Tensor mean, Tensor invstd, Tensor? weight) "
+    "-> (Tensor, Tensor, Tensor)"
+)
+def layer_norm_grad(
+    g: Tensor, x: Tensor, mean: Tensor, invstd: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of (x, weight, bias) of `layer_norm`."""
+    normalised = (x - mean) * invstd
+    scaled = g if weight is None else g * weight
+    along = (scaled * normalised).mean(-1, keepdim=True)
+    gx = (scaled - scaled.mean(-1, keepdim=True) - normalised * along) * invstd
+    rest = list(range(x.dim() - 1))
+    return gx, (g * normalised).sum(rest), g.sum(rest)
+
+
+@_define("gelu_grad(Tensor g, Tensor x) -> Tensor")
+def gelu_grad(g: Tensor, x: Tensor) -> Tensor:
+    """g times the derivative of x Phi(x) (Hendrycks and Gimpel 2016)."""
+    cdf = 0.5 * (1 + torch.erf(x * math.sqrt(0.5)))
+    return g * (cdf + x * torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi))
+
+
 def _conv_flops(x: Ints, w: Ints, *rest: Any, out_shape: Any = None, **named: Any) -> int:
     y = out_shape[0] if isinstance(out_shape[0], (tuple, list, torch.Size)) else out_shape
     return 2 * torch.Size(y).numel() * w[1] * w[2] * w[3]
