@@ -11,7 +11,8 @@ from exporters.onnx_graph import Call, Result
 
 aten = torch.ops.aten
 
-# A product along this many rows of two matrices at least this wide: below, moving an operand costs what it saves.
+# A product along this many rows of two matrices at least this wide: below, moving an operand costs what it
+# saves.
 _LONG, _WIDE = 1024, 32
 
 
@@ -25,11 +26,12 @@ def _transposed(node: Any) -> Node | None:
 
 
 def mm(c: Call) -> Result:
-    """aten.mm. The gradient of a linear layer's weights, g^T x, is long: there one operand is transposed by itself.
+    """aten.mm. The gradient of a linear layer's weights, g^T x, is long: one operand is transposed by itself.
 
-    ONNX Runtime joins a transpose and the product behind it, and its product of a transposed left side is slow
-    (x86-64, one thread, [1576, 768]^T [1576, 192]: 12 ms, against 8 for the two apart). So the transpose has an axis
-    of size 1 between, which that joining does not see through; the narrower operand is the one to transpose.
+    ONNX Runtime joins a transpose and the product behind it, and its product of a transposed left side is
+    slow (x86-64, one thread, [1576, 768]^T [1576, 192]: 12 ms, against 8 for the two apart). So the transpose
+    has an axis of size 1 between, which that joining does not see through; the narrower operand is the one
+    to transpose.
     """
     source = _transposed(c.node.args[0])
     rows, (wide, narrow) = c.shape(0)[1], c.out.shape

@@ -1,7 +1,8 @@
 """Which operators a program spends its time on, by ONNX Runtime's own profile of single nodes.
 
 python benchmarks/passes/operators.py --model vit_b_4 --batch 8        # the models of benchmarks/step
-CLUE_KERNELS=build/libclue_kernels.so python benchmarks/passes/operators.py --model resnet18 --runtime onnx-clue
+CLUE_KERNELS=build/libclue_kernels.so \\
+    python benchmarks/passes/operators.py --model resnet18 --batch 8 --runtime onnx-clue
 """
 
 from __future__ import annotations

@@ -48,7 +48,9 @@ def test_a_long_product_is_transposed_apart(
     options.log_severity_level = 4  # it warns that what it writes here is for this machine
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-    (found,) = session.run(None, {port.name: x.numpy() for port, x in zip(session.get_inputs(), inputs, strict=True)})
+    (found,) = session.run(
+        None, {port.name: x.numpy() for port, x in zip(session.get_inputs(), inputs, strict=True)}
+    )
     (expected,) = function(*(tensor.double() for tensor in inputs))  # type: ignore[operator]
     scale = float(expected.abs().max())
     np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=2e-6 * scale)

@@ -137,7 +137,11 @@ def test_layer_norms(shape: list[int]) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_gelu_s_gradient(threads: int) -> None:
-    x = torch.cat([torch.linspace(-14, 14, 4001, dtype=torch.float64), 1e-3 * draw(50, seed=1)]).float().double()
+    x = (
+        torch.cat([torch.linspace(-14, 14, 4001, dtype=torch.float64), 1e-3 * draw(50, seed=1)])
+        .float()
+        .double()
+    )
     g = draw(*x.shape, seed=2)
     leaf = x.clone().requires_grad_()
     torch.nn.functional.gelu(leaf).backward(g)
@@ -166,7 +170,9 @@ def test_the_mask_from_x_is_that_of_the_result(low: float, high: float) -> None:
         np.testing.assert_array_equal(left, right)
 
 
-@pytest.mark.parametrize("name", ["winograd, odd", "winograd, wide", "stride 2", "stride 2, weights by blocks"])
+@pytest.mark.parametrize(
+    "name", ["winograd, odd", "winograd, wide", "stride 2", "stride 2, weights by blocks"]
+)
 def test_results_do_not_depend_on_the_number_of_threads(name: str) -> None:
     size, kernel, *window = CONVS[name]
     x, w = draw(*size, seed=1), draw(*kernel, seed=2)

@@ -159,7 +159,9 @@ def native_batch_norm_backward(
     else:
         assert running_var is not None
         mean, invstd = running_mean, torch.rsqrt(running_var + eps)
-    gx, gw, gb, _ = clue.norm_grad(_last(grad), _last(x), mean, invstd, weight, None, None, None, train, *UNCLAMPED)
+    gx, gw, gb, _ = clue.norm_grad(
+        _last(grad), _last(x), mean, invstd, weight, None, None, None, train, *UNCLAMPED
+    )
     return (
         first(gx) if output_mask[0] else None,
         gw if output_mask[1] and weight is not None else None,

@@ -1,6 +1,7 @@
 """What a kernel does in one pass becomes one operator.
 
-Statistics behind a convolution; residual and clamp (ReLU, ReLU6) behind a norm, and their backward in front of the norm's.
+Statistics behind a convolution; residual and clamp (ReLU, ReLU6) behind a norm, and their backward in front
+of the norm's.
 """
 
 from __future__ import annotations
@@ -139,7 +140,9 @@ def masked(graph_module: GraphModule) -> None:
         grad, out, *limits = mask.args
         reader = early[0]
         with graph.inserting_before(mask):
-            made = put(graph, clue.norm_grad.default, (grad, *reader.args[1:6], out, None, reader.args[8], *limits))
+            made = put(
+                graph, clue.norm_grad.default, (grad, *reader.args[1:6], out, None, reader.args[8], *limits)
+            )
             kept = graph.call_function(operator.getitem, (made, 3))
             kept.meta["val"] = mask.meta["val"]
         place[made] = place[kept] = place[mask]

@@ -154,7 +154,9 @@ def norm_grad(
     """
     g = g.clone() if more is None else g + more
     if math.isfinite(low) or math.isfinite(high):
-        g = clamp_grad(g, norm(x, mean, invstd, weight, bias, None, low, high) if out is None else out, low, high)
+        g = clamp_grad(
+            g, norm(x, mean, invstd, weight, bias, None, low, high) if out is None else out, low, high
+        )
     axes = list(range(x.dim() - 1))
     centred, total = x - mean, g.sum(axes)
     along = (g * centred).sum(axes) * invstd
