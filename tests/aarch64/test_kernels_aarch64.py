@@ -1,7 +1,6 @@
 """The kernel library cross-compiled for aarch64, on an emulated Cortex-A76, against eager PyTorch.
 
-A net that has every way of a convolution: few and many channels, strides, depthwise, 1x1; a residual, ReLU and
-ReLU6.
+A net that has every way of a convolution: few and many channels, strides, depthwise, 1x1; a residual; ReLU6.
 """
 
 from __future__ import annotations

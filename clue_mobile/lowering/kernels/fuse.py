@@ -92,8 +92,8 @@ def _limits(node: Node) -> tuple[float, float] | None:
     if node.target is aten.relu.default:
         return 0.0, math.inf
     if node.target is aten.clamp.default:
-        low, high = (node.args[i] if len(node.args) > i else None for i in (1, 2))
-        low, high = node.kwargs.get("min", low), node.kwargs.get("max", high)
+        limits: dict[str, Any] = {**dict(zip(("min", "max"), node.args[1:], strict=False)), **node.kwargs}
+        low, high = limits.get("min"), limits.get("max")
         return -math.inf if low is None else float(low), math.inf if high is None else float(high)
     return None
 
@@ -101,10 +101,11 @@ def _limits(node: Node) -> tuple[float, float] | None:
 def results(graph_module: GraphModule) -> None:
     """clamp_grad(g, x) -> clamp_grad(g, clamp(x)), the same mask, so that x itself need not be kept."""
     for mask in _nodes(graph_module, clue.clamp_grad.default):
-        _, x, *limits = mask.args
+        args: Any = mask.args
+        _, x, *limits = args
         for user in x.users:
             if _limits(user) == tuple(limits) and user < mask:
-                mask.args = (mask.args[0], user, *limits)
+                mask.args = (args[0], user, *limits)
                 break
 
 
