@@ -84,6 +84,10 @@ class Call(AtenCall):
         super().__init__(node, names)
         self.b = builder
 
+    def name(self, node: Node) -> str:
+        """The value of another node, one that is translated already."""
+        return str(self._values[node])
+
     def operand(self, index: int, dtype: torch.dtype) -> str:
         """A tensor argument, or a number as a constant, as a value of `dtype`."""
         return self._cast(self._args[index], dtype)

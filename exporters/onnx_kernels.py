@@ -5,6 +5,7 @@ kernels/src/ort_ops.h has their inputs, outputs and attributes.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from exporters.onnx_graph import Call, Result
 
 aten, clue = torch.ops.aten, torch.ops.clue
 
-DOMAIN, VERSION = "clue", 1
+DOMAIN, VERSION = "clue", 2
 
 
 def _geometry(c: Call, kernel: Sequence[int], window: int, size: Sequence[int]) -> list[int]:
@@ -39,7 +40,7 @@ def _node(c: Call, op: str, inputs: Sequence[str | None], outputs: int = 1, **at
     return made
 
 
-_OPTIONAL = {"NormGrad": 3}  # the first output that may go unmade
+_OPTIONAL = {"NormGrad": 3, "LayerNorm": 1}  # the first output that may go unmade
 
 
 def _conv(outputs: int) -> Callable[[Call], Result]:
@@ -64,11 +65,22 @@ def _conv_weight_grad(c: Call) -> Result:
 
 
 def _norm(c: Call) -> Result:
-    return _node(c, "Norm", [c[i] for i in range(6)], relu=int(c[6]))
+    return _node(c, "Norm", [c[i] for i in range(6)], low=float(c[6]), high=float(c[7]))
 
 
 def _norm_grad(c: Call) -> Result:
-    return _node(c, "NormGrad", [c[i] for i in range(7)], 4, train=int(c[7]))
+    limits = {"low": float(c[9]), "high": float(c[10])}
+    return _node(c, "NormGrad", [c[i] for i in range(8)], 4, train=int(c[8]), **limits)
+
+
+def _clamp_grad(c: Call) -> Result:
+    low, high = (c.b.scalar(c[i], c.out[0].dtype) for i in (2, 3))
+    if math.isinf(c[3]):
+        inside = c.b.add("Sub", c.b.add("Max", c[1], low), low)
+    else:
+        clamped = c.b.add("Clip", c[1], low, high)
+        inside = c.b.add("Mul", c.b.add("Sub", clamped, low), c.b.add("Sub", high, clamped))
+    return c.b.add("Mul", c[0], c.b.add("Sign", inside))
 
 
 TABLE: dict[Any, Callable[[Call], Result]] = {
@@ -80,6 +92,8 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
     clue.stats.default: lambda c: _node(c, "Stats", [c[0]], 2),
     clue.norm.default: _norm,
     clue.norm_grad.default: _norm_grad,
-    # a ReLU's result is never below zero
-    clue.relu_grad.default: lambda c: c.b.add("Mul", c[0], c.b.add("Sign", c[1])),
+    clue.clamp_grad.default: _clamp_grad,
+    clue.layer_norm.default: lambda c: _node(c, "LayerNorm", [c[0], c[1], c[2]], 3, epsilon=float(c[3])),
+    clue.layer_norm_grad.default: lambda c: _node(c, "LayerNormGrad", [c[i] for i in range(5)], 3),
+    clue.gelu_grad.default: lambda c: _node(c, "GeluGrad", [c[0], c[1]]),
 }

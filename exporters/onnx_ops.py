@@ -18,7 +18,7 @@ from onnx import helper
 from torch.fx import GraphModule, Node
 
 from clue_mobile.memory.barrier import after
-from exporters import onnx_after, onnx_norms, onnx_windows
+from exporters import onnx_after, onnx_norms, onnx_products, onnx_windows
 from exporters.onnx_graph import Builder, Call, Result, UnsupportedError, onnx_type
 
 aten = torch.ops.aten
@@ -177,7 +177,8 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
     aten.expand.default: lambda c: c.b.add("Expand", c[0], c.b.ints(c.out.shape)),
     aten.cat.default: lambda c: c.b.add("Concat", *c.operands(0, c.out.dtype), axis=c[1]),
     aten.constant_pad_nd.default: _pad,
-    **dict.fromkeys((aten.mm.default, aten.bmm.default, aten.matmul.default), _binary("MatMul")),
+    aten.mm.default: onnx_products.mm,
+    **dict.fromkeys((aten.bmm.default, aten.matmul.default), _binary("MatMul")),
     aten.addmm.default: _addmm,
     **dict.fromkeys((aten.add.Tensor, aten.add.Scalar), _binary("Add")),
     **dict.fromkeys((aten.sub.Tensor, aten.sub.Scalar), _binary("Sub")),

@@ -1,6 +1,8 @@
 """Which operators a program spends its time on, by ONNX Runtime's own profile of single nodes.
 
 python benchmarks/passes/operators.py --model vit_b_4 --batch 8        # the models of benchmarks/step
+CLUE_KERNELS=build/libclue_kernels.so \\
+    python benchmarks/passes/operators.py --model resnet18 --batch 8 --runtime onnx-clue
 """
 
 from __future__ import annotations
@@ -20,15 +22,19 @@ from passes import bound
 sys.path.insert(0, str(Path(__file__).parents[1] / "step"))
 
 
-def profiled(path: Path, threads: int, steps: int, folder: Path) -> dict[str, float]:
+def profiled(path: Path, runtime: str, threads: int, steps: int, folder: Path) -> dict[str, float]:
     """Operator -> milliseconds of a step, the median over `steps` after one to warm up."""
     import numpy as np
     import onnxruntime
+
+    from pi_runtime.onnx_engine import kernels
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.enable_mem_pattern = False
     options.enable_profiling = True
+    if runtime == "onnx-clue":
+        options.register_custom_ops_library(str(kernels()))
     options.profile_file_prefix = str(folder / "profile")
     made = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     binding, _arrays = bound(made)
@@ -53,6 +59,7 @@ def main() -> None:
     parser.add_argument("--model", default="resnet20")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--program", default="step", help="step, saliency, predict or teacher")
+    parser.add_argument("--runtime", default="onnx", choices=("onnx", "onnx-clue"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args()
@@ -60,18 +67,19 @@ def main() -> None:
 
     from clue_mobile import methods, programs
     from clue_mobile.flat import FlatModel
-    from exporters import onnx
+    from exporters import get
     from exporters.base import Source
 
     model = FlatModel(module_of(options.model), spec_of(options.model))
     recipe = programs.build(model, "clue", methods.configure("clue", {}), options.batch)
     program = next(p for p in recipe.programs if p.name == options.program)
-    traced = programs.trace(program, overrides=onnx.OVERRIDES, passes=onnx.PASSES)
+    exporter = get(options.runtime)
+    traced = programs.trace(program, overrides=exporter.OVERRIDES, passes=exporter.PASSES)
     with tempfile.TemporaryDirectory() as folder:
-        for name, content in onnx.convert([traced], Source(model, recipe), lambda _: None).files.items():
+        for name, content in exporter.convert([traced], Source(model, recipe), lambda _: None).files.items():
             (Path(folder) / name).write_bytes(content)
         path = Path(folder) / f"{options.program}.onnx"
-        found = profiled(path, options.threads, options.steps, Path(folder))
+        found = profiled(path, options.runtime, options.threads, options.steps, Path(folder))
     whole = sum(found.values())
     print(f"| operator of {options.model}'s {options.program} | ms | share |\n|---|---:|---:|")
     for name, spent in sorted(found.items(), key=lambda pair: -pair[1]):

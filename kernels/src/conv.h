@@ -19,34 +19,53 @@ struct Grid {
 
 inline size_t packed_floats(int taps, int k, int channels) { return size_t(taps) * k * padded(channels); }
 
+// Positions that are taken through all blocks of channels before the next ones are: all of them where the weights are many,
+// so that a block of weights is read once; else so few that what is read and written stays in the second cache.
+inline int strip_of(int count, int taps, int k, int channels) {
+    constexpr int kCache = 1 << 16;  // floats: half of a small second cache
+    if (taps * k * channels > kCache || channels <= kBlock) return count;
+    const int strip = kCache / 2 / (k + channels) / kRows * kRows;
+    return strip < 4 * kRows ? 4 * kRows : strip;
+}
+
 // result[position][0:channels] = sum over taps and k of source[position + offset[tap]][k] * w[...]. `w` lies in blocks
-// of up to kBlock channels, each [tap][k][channel of the block], filled up with zeros.
-inline void correlate(const Grid& grid, const float* source, float* result, const float* w,
-                      const ptrdiff_t* offset, int taps, int k, int channels) {
-    const int count = grid.height * grid.width;
+// of up to kBlock channels, each [tap][k][channel of the block], filled up with zeros. after(first, count): positions are done.
+template <class After>
+void correlate(const Grid& grid, const float* source, float* result, const float* weights, const ptrdiff_t* offset, int taps,
+               int k, int channels, After&& after) {
+    const int count = grid.height * grid.width, strip = strip_of(count, taps, k, channels);
     alignas(64) float spare[kRows * kBlock];
-    for (int begin = 0; begin < channels; begin += kBlock) {
-        const int left = channels - begin < kBlock ? channels - begin : kBlock;
-        const int vectors = vectors_of(left), wide = vectors * kLanes;
-        const TileFn whole = tile_for(kRows, vectors);
-        int i = 0, j = 0;
-        for (int p = 0; p < count; p += kRows) {
-            const int rows = count - p < kRows ? count - p : kRows;
-            const float* x[kRows];
-            float *out[kRows], *to[kRows];
-            for (int m = 0; m < rows; ++m) {
-                x[m] = source + i * grid.source_row + j * grid.source_step;
-                to[m] = result + i * grid.result_row + j * grid.result_step + begin;
-                out[m] = left == wide ? to[m] : spare + m * kBlock;
-                if (++j == grid.width) j = 0, ++i;
+    for (int first = 0; first < count; first += strip) {
+        const int end = count - first < strip ? count : first + strip;
+        const float* w = weights;
+        for (int begin = 0; begin < channels; begin += kBlock) {
+            const int left = channels - begin < kBlock ? channels - begin : kBlock;
+            const int vectors = vectors_of(left), wide = vectors * kLanes;
+            const TileFn whole = tile_for(kRows, vectors);
+            int i = first / grid.width, j = first % grid.width;
+            for (int p = first; p < end; p += kRows) {
+                const int rows = end - p < kRows ? end - p : kRows;
+                const float* x[kRows];
+                float *out[kRows], *to[kRows];
+                for (int m = 0; m < rows; ++m) {
+                    x[m] = source + i * grid.source_row + j * grid.source_step;
+                    to[m] = result + i * grid.result_row + j * grid.result_step + begin;
+                    out[m] = left == wide ? to[m] : spare + m * kBlock;
+                    if (++j == grid.width) j = 0, ++i;
+                }
+                (rows == kRows ? whole : tile_for(rows, vectors))(x, offset, taps, k, w, out);
+                if (left != wide)
+                    for (int m = 0; m < rows; ++m) std::memcpy(to[m], out[m], left * sizeof(float));
             }
-            (rows == kRows ? whole : tile_for(rows, vectors))(x, offset, taps, k, w, out);
-            if (left != wide)
-                for (int m = 0; m < rows; ++m) std::memcpy(to[m], out[m], left * sizeof(float));
+            w += size_t(taps) * k * wide;
         }
-        w += size_t(taps) * k * wide;
+        after(first, end - first);
     }
 }
+
+struct Nothing {
+    void operator()(int, int) const {}
+};
 
 // w[tap][k][channels] in the order that `correlate` takes; value(tap, k, channel) is the weight.
 template <class Value>
@@ -90,19 +109,42 @@ inline void forward_offsets(const Conv& s, const Padded& p, ptrdiff_t* offset) {
         for (int b = 0; b < s.kw; ++b) *offset++ = a * s.dh * p.row() + ptrdiff_t(b) * s.dw * s.c;
 }
 
+// The taps of a convolution as the loops see them: where the pixels of a kernel's row lie one behind the other, a row counts
+// as one tap with more channels. The order of the products, and so of packed weights and sums, is the same.
+struct Taps {
+    int count, k;
+    ptrdiff_t offset[kMostTaps];
+};
+
+inline void taps_of(const Conv& s, const Padded& p, Taps* taps) {
+    if (s.groups == 1 && s.dw == 1) {
+        taps->count = s.kh, taps->k = s.kw * s.c;
+        for (int a = 0; a < s.kh; ++a) taps->offset[a] = a * s.dh * p.row();
+    } else {
+        taps->count = s.taps(), taps->k = s.ci();
+        forward_offsets(s, p, taps->offset);
+    }
+}
+
 inline void pack_forward(const Conv& s, const float* w, float* to) {
     const int taps = s.taps(), k = s.ci(), o = s.co();
     for (int g = 0; g < s.groups; ++g, w += size_t(o) * k * taps, to += packed_floats(taps, k, o))
         pack(taps, k, o, to, [=](int t, int i, int j) { return w[(size_t(j) * k + i) * taps + t]; });
 }
 
-// One image: `source` is padded as forward_source says.
-inline void forward_image(const Conv& s, const Padded& p, const ptrdiff_t* offset, const float* source,
-                          const float* packed, float* y) {
+// One image: `source` is padded as forward_source says. after(first, count): all channels of positions are done.
+template <class After>
+void forward_image(const Conv& s, const Padded& p, const Taps& taps, const float* source, const float* packed, float* y,
+                   After&& after) {
     const Grid grid{s.ho, s.wo, s.sh * p.row(), ptrdiff_t(s.sw) * s.c, ptrdiff_t(s.wo) * s.o, s.o};
     const size_t each = packed_floats(s.taps(), s.ci(), s.co());
-    for (int g = 0; g < s.groups; ++g)
-        correlate(grid, source + g * s.ci(), y + g * s.co(), packed + g * each, offset, s.taps(), s.ci(), s.co());
+    const auto group = [&](int g, auto&& then) {
+        correlate(grid, source + g * s.ci(), y + g * s.co(), packed + g * each, taps.offset, taps.count, taps.k, s.co(), then);
+    };
+    for (int g = 0; g + 1 < s.groups; ++g) group(g, Nothing());
+    if (s.groups == 1) return group(0, after);
+    group(s.groups - 1, Nothing());
+    after(0, s.ho * s.wo);
 }
 
 // gradient of the input: for each remainder of the input's position by the stride, the taps that reach it
@@ -182,64 +224,10 @@ inline void backward_image(const Conv& s, const Padded& p, const float* source, 
                         ptrdiff_t(s.sh) * s.w * s.c, ptrdiff_t(s.sw) * s.c};
         float* to = gx + (ptrdiff_t(r) * s.w + q) * s.c;
         for (int g = 0; g < s.groups; ++g) {
-            correlate(grid, middle + g * s.co(), to + g * s.ci(), packed, offset, taps, s.co(), s.ci());
+            correlate(grid, middle + g * s.co(), to + g * s.ci(), packed, offset, taps, s.co(), s.ci(), Nothing());
             packed += packed_floats(taps, s.co(), s.ci());
         }
     });
-}
-
-// gradient of the weights
-
-// Sums as [group][tap][k][padded(out channels)].
-inline size_t weight_sums_floats(const Conv& s) { return size_t(s.groups) * s.taps() * s.ci() * padded(s.co()); }
-
-// How many positions at a time: their x and g should stay in the first cache.
-inline int rows_at_once(const Conv& s, int width_floats) {
-    const int rows = 4096 / (width_floats > 0 ? width_floats : 1);
-    return rows < 1 ? 1 : (rows > s.ho ? s.ho : rows);
-}
-
-// Adds one image: `source` padded as forward_source says; g [ho][row of g_row floats] of o channels, readable beyond
-// the last channel up to a whole vector.
-inline void weight_image(const Conv& s, const Padded& p, const float* source, const float* g, ptrdiff_t g_row,
-                         float* sums) {
-    const int k = s.ci(), o = s.co(), wide = padded(o);
-    const int step = rows_at_once(s, s.wo * s.o);
-    const int parts = (k + 5) / 6;
-    for (int first = 0; first < s.ho; first += step) {
-        const int rows = s.ho - first < step ? s.ho - first : step;
-        float* to = sums;
-        for (int group = 0; group < s.groups; ++group)
-            for (int a = 0; a < s.kh; ++a)
-                for (int b = 0; b < s.kw; ++b, to += size_t(k) * wide) {
-                    const float* x = source + (ptrdiff_t(first) * s.sh + a * s.dh) * p.row() +
-                                     ptrdiff_t(b) * s.dw * s.c + group * k;
-                    for (int part = 0; part < parts; ++part) {
-                        const int from = k * part / parts, m = k * (part + 1) / parts - from;
-                        for (int begin = 0; begin < o; begin += kBlock) {
-                            const int left = o - begin < kBlock ? o - begin : kBlock;
-                            outer_for(m, vectors_of(left))(
-                                x + from, s.sh * p.row(), ptrdiff_t(s.sw) * s.c,
-                                g + first * g_row + group * o + begin, g_row, s.o, rows, s.wo,
-                                to + size_t(from) * wide + begin, wide);
-                        }
-                    }
-                }
-    }
-}
-
-// The sums of several tasks, each `stride` floats behind the one before, as a gradient [o][k][tap].
-inline void unpack_weight(const Conv& s, const float* sums, int count, size_t stride, float* gw) {
-    const int k = s.ci(), o = s.co(), taps = s.taps(), wide = padded(o);
-    for (int group = 0; group < s.groups; ++group, sums += size_t(taps) * k * wide)
-        for (int j = 0; j < o; ++j)
-            for (int i = 0; i < k; ++i)
-                for (int t = 0; t < taps; ++t) {
-                    float total = 0;
-                    const float* at = sums + (size_t(t) * k + i) * wide + j;
-                    for (int c = 0; c < count; ++c) total += at[c * stride];
-                    *gw++ = total;
-                }
 }
 
 }  // namespace HWY_NAMESPACE

@@ -28,9 +28,10 @@ HWY_INLINE void deep_tile(D d, const float* x, ptrdiff_t step, const ptrdiff_t* 
     for (int p = 0; p < P; ++p) hn::StoreU(sum[p], d, y + p * y_step);
 }
 
-inline void deep_grid(const Grid& grid, const float* source, const ptrdiff_t* offset, const int* which, int taps,
-                      const float* w, int channels, float* result) {
-    for (int i = 0; i < grid.height; ++i)
+template <class After>
+void deep_grid(const Grid& grid, const float* source, const ptrdiff_t* offset, const int* which, int taps, const float* w,
+               int channels, float* result, After&& after) {
+    for (int i = 0; i < grid.height; ++i) {
         each_block(channels, [&](auto d, auto v, int c) {
             constexpr int V = decltype(v)::value;
             for (int k = 0; k < V; ++k) {
@@ -46,14 +47,17 @@ inline void deep_grid(const Grid& grid, const float* source, const ptrdiff_t* of
                                  y + j * grid.result_step, grid.result_step);
             }
         });
+        after(i * grid.width, grid.width);
+    }
 }
 
-inline void depthwise_forward(const Conv& s, const Padded& p, const ptrdiff_t* offset, const float* source,
-                              const float* packed, float* y) {
+template <class After>
+void depthwise_forward(const Conv& s, const Padded& p, const ptrdiff_t* offset, const float* source, const float* packed,
+                       float* y, After&& after) {
     int which[kMostTaps];
     for (int t = 0; t < s.taps(); ++t) which[t] = t;
     const Grid grid{s.ho, s.wo, s.sh * p.row(), ptrdiff_t(s.sw) * s.c, ptrdiff_t(s.wo) * s.o, s.o};
-    deep_grid(grid, source, offset, which, s.taps(), packed, s.c, y);
+    deep_grid(grid, source, offset, which, s.taps(), packed, s.c, y, after);
 }
 
 inline void depthwise_backward(const Conv& s, const Padded& q, const float* source, const float* packed, float* gx) {
@@ -69,7 +73,7 @@ inline void depthwise_backward(const Conv& s, const Padded& q, const float* sour
             }
         const Grid grid{(s.h - 1 - r) / s.sh + 1, (s.w - 1 - c) / s.sw + 1, q.row(), s.o,
                         ptrdiff_t(s.sh) * s.w * s.c, ptrdiff_t(s.sw) * s.c};
-        deep_grid(grid, middle, offset, which, taps, packed, s.c, gx + (ptrdiff_t(r) * s.w + c) * s.c);
+        deep_grid(grid, middle, offset, which, taps, packed, s.c, gx + (ptrdiff_t(r) * s.w + c) * s.c, Nothing());
     });
 }
 

@@ -5,22 +5,47 @@
 
 namespace clue {
 
-// Arguments of `norm_grad`, all [n][positions][channels] or [channels]; more, out and kept may be null.
+// Arguments of `norm`, all [n][positions][channels] or [channels]; weight, bias and residual may be null.
+struct Norm {
+    int n, positions, channels;
+    float low, high;  // the result is clamped to these; infinite: it is not
+    const float *x, *mean, *invstd, *weight, *bias, *residual;
+    float* y;
+};
+
+// What the gradient g of a norm is multiplied with: 1 strictly between the limits of its clamped result, else 0.
+enum class Mask {
+    kNone,
+    kOut,  // as the result `out` says
+    kOwn,  // as the norm of x says, taken again in the same operations: for results without residual
+};
+
+// Arguments of `norm_grad`; weight, bias, more, out and kept may be null.
 struct NormGrad {
     int n, positions, channels;
     bool train;              // the batch's own statistics normalised
+    Mask mask;
+    float low, high;
     const float *g, *more;   // the gradient is their sum
-    const float* out;        // where this is not above zero the gradient is zero
-    const float *x, *mean, *invstd, *weight;
+    const float* out;
+    const float *x, *mean, *invstd, *weight, *bias;
     float *gx, *gw, *gb;     // results
     float* kept;             // the masked gradient itself, where something else needs it
 };
 
-struct Norm {
-    int n, positions, channels;
-    bool relu;
-    const float *x, *mean, *invstd, *weight, *bias, *residual;  // weight, bias and residual may be null
-    float* y;
+// Arguments of `layer_norm`, [rows][channels], [channels] and [rows]; weight, bias, mean and invstd may be null.
+struct LayerNorm {
+    int rows, channels;
+    float epsilon;
+    const float *x, *weight, *bias;
+    float *y, *mean, *invstd;  // results
+};
+
+// Arguments of `layer_norm_grad`; weight may be null.
+struct LayerNormGrad {
+    int rows, channels;
+    const float *g, *x, *mean, *invstd, *weight;
+    float *gx, *gw, *gb;  // results
 };
 
 struct Kernels {
@@ -34,6 +59,9 @@ struct Kernels {
     void (*stats)(int n, int positions, int channels, const float* x, float* mean, float* var, const Parallel&);
     void (*norm)(const Norm&, const Parallel&);
     void (*norm_grad)(const NormGrad&, const Parallel&);
+    void (*layer_norm)(const LayerNorm&, const Parallel&);
+    void (*layer_norm_grad)(const LayerNormGrad&, const Parallel&);
+    void (*gelu_grad)(size_t count, const float* g, const float* x, float* gx, const Parallel&);
 };
 
 #if defined(__x86_64__)

@@ -1,6 +1,8 @@
 // The operators of the domain "clue": what each takes, and how it calls the kernels. Activations are NHWC.
 #pragma once
 
+#include <cmath>
+
 #include "ort_kernel.h"
 
 namespace clue::ort {
@@ -105,6 +107,12 @@ inline int positions_of(const Tensor& x) {
     return int(count);
 }
 
+inline int count_of(const Shape& shape) {
+    int64_t count = 1;
+    for (const int64_t size : shape) count *= size;
+    return int(count);
+}
+
 inline void per_channel(const Tensor& value, int channels, const char* what) {
     require(!value || value.shape == Shape{channels}, what);
 }
@@ -123,11 +131,11 @@ struct StatsOp {
     }
 };
 
-// y = relu?((x - mean) * invstd * weight + bias + residual); weight, bias, residual may be left out.
+// y = clamp((x - mean) * invstd * weight + bias + residual, low, high); weight, bias, residual may be left out.
 struct NormOp {
     static constexpr const char* kName = "Norm";
     static constexpr size_t kInputs = 6, kLeastInputs = 3, kOutputs = 1, kLeastOutputs = 1;
-    explicit NormOp(const Attributes& a) : relu_(a.integer("relu") != 0) {}
+    explicit NormOp(const Attributes& a) : low_(a.number("low")), high_(a.number("high")) {}
 
     void operator()(const Kernels& kernels, const Run& run) const {
         const Tensor x = run.input(0), mean = run.input(1), invstd = run.input(2), weight = run.input(3),
@@ -135,38 +143,95 @@ struct NormOp {
         const int c = int(x.shape.back());
         for (const Tensor* each : {&mean, &invstd, &weight, &bias}) per_channel(*each, c, "one value for each channel is due");
         require(!residual || residual.shape == x.shape, "the residual does not have the shape of x");
-        kernels.norm({int(x.shape[0]), positions_of(x), c, relu_, x.data, mean.data, invstd.data, weight.data, bias.data,
-                      residual.data, run.output(0, x.shape)},
+        kernels.norm({int(x.shape[0]), positions_of(x), c, low_, high_, x.data, mean.data, invstd.data, weight.data,
+                      bias.data, residual.data, run.output(0, x.shape)},
                      run.parallel());
     }
 
    private:
-    bool relu_;
+    float low_, high_;
 };
 
-// gx, gweight, gbias, [masked] = NormGrad(g, x, mean, invstd, [weight], [out], [more]): the gradient is g + more, and zero where
-// out, the result of a ReLU behind the norm, is not above zero; masked is that gradient. train: the statistics are those of x itself.
+// gx, gweight, gbias, [masked] = NormGrad(g, x, mean, invstd, [weight], [bias], [out], [more]): the gradient is g + more, and zero
+// where `out`, the norm's clamped result, is not strictly between low and high; without `out` the norm of x takes its place.
+// masked is that gradient. train: the statistics are those of x itself.
 struct NormGradOp {
     static constexpr const char* kName = "NormGrad";
-    static constexpr size_t kInputs = 7, kLeastInputs = 4, kOutputs = 4, kLeastOutputs = 3;
-    explicit NormGradOp(const Attributes& a) : train_(a.integer("train") != 0) {}
+    static constexpr size_t kInputs = 8, kLeastInputs = 4, kOutputs = 4, kLeastOutputs = 3;
+    explicit NormGradOp(const Attributes& a)
+        : train_(a.integer("train") != 0), low_(a.number("low")), high_(a.number("high")) {}
 
     void operator()(const Kernels& kernels, const Run& run) const {
         const Tensor g = run.input(0), x = run.input(1), mean = run.input(2), invstd = run.input(3), weight = run.input(4),
-                     out = run.input(5), more = run.input(6);
+                     bias = run.input(5), out = run.input(6), more = run.input(7);
         const int c = int(x.shape.back());
-        for (const Tensor* each : {&mean, &invstd, &weight}) per_channel(*each, c, "one value for each channel is due");
+        for (const Tensor* each : {&mean, &invstd, &weight, &bias}) per_channel(*each, c, "one value for each channel is due");
         for (const Tensor* each : {&g, &out, &more})
             require(!*each || each->shape == x.shape, "g, out and more must have the shape of x");
+        const bool clamps = std::isfinite(low_) || std::isfinite(high_);
         float *gx = run.output(0, x.shape), *gw = run.output(1, {c}), *gb = run.output(2, {c});
         float* kept = run.output(3, x.shape);
-        kernels.norm_grad({int(x.shape[0]), positions_of(x), c, train_, g.data, more.data, out.data, x.data, mean.data,
-                           invstd.data, weight.data, gx, gw, gb, kept},
+        kernels.norm_grad({int(x.shape[0]), positions_of(x), c, train_, clamps ? (out ? Mask::kOut : Mask::kOwn) : Mask::kNone,
+                           low_, high_, g.data, more.data, out.data, x.data, mean.data, invstd.data, weight.data, bias.data, gx,
+                           gw, gb, kept},
                           run.parallel());
     }
 
    private:
     bool train_;
+    float low_, high_;
+};
+
+// y, [mean], [invstd] = LayerNorm(x, [weight], [bias]) over the last axis; mean and invstd keep it with size 1.
+struct LayerNormOp {
+    static constexpr const char* kName = "LayerNorm";
+    static constexpr size_t kInputs = 3, kLeastInputs = 1, kOutputs = 3, kLeastOutputs = 1;
+    explicit LayerNormOp(const Attributes& a) : epsilon_(a.number("epsilon")) {}
+
+    void operator()(const Kernels& kernels, const Run& run) const {
+        const Tensor x = run.input(0), weight = run.input(1), bias = run.input(2);
+        const int c = int(x.shape.back());
+        for (const Tensor* each : {&weight, &bias}) per_channel(*each, c, "one value for each channel is due");
+        Shape rows = x.shape;
+        rows.back() = 1;
+        float *y = run.output(0, x.shape), *mean = run.output(1, rows), *invstd = run.output(2, rows);
+        kernels.layer_norm({count_of(rows), c, epsilon_, x.data, weight.data, bias.data, y, mean, invstd}, run.parallel());
+    }
+
+   private:
+    float epsilon_;
+};
+
+// gx, gweight, gbias = LayerNormGrad(g, x, mean, invstd, [weight]).
+struct LayerNormGradOp {
+    static constexpr const char* kName = "LayerNormGrad";
+    static constexpr size_t kInputs = 5, kLeastInputs = 4, kOutputs = 3, kLeastOutputs = 3;
+    explicit LayerNormGradOp(const Attributes&) {}
+
+    void operator()(const Kernels& kernels, const Run& run) const {
+        const Tensor g = run.input(0), x = run.input(1), mean = run.input(2), invstd = run.input(3), weight = run.input(4);
+        const int c = int(x.shape.back());
+        per_channel(weight, c, "one value for each channel is due");
+        Shape rows = x.shape;
+        rows.back() = 1;
+        require(g.shape == x.shape && mean.shape == rows && invstd.shape == rows, "g, mean and invstd must fit x");
+        float *gx = run.output(0, x.shape), *gw = run.output(1, {c}), *gb = run.output(2, {c});
+        kernels.layer_norm_grad({count_of(rows), c, g.data, x.data, mean.data, invstd.data, weight.data, gx, gw, gb},
+                                run.parallel());
+    }
+};
+
+// gx = GeluGrad(g, x), of x times the normal distribution's function of x.
+struct GeluGradOp {
+    static constexpr const char* kName = "GeluGrad";
+    static constexpr size_t kInputs = 2, kLeastInputs = 2, kOutputs = 1, kLeastOutputs = 1;
+    explicit GeluGradOp(const Attributes&) {}
+
+    void operator()(const Kernels& kernels, const Run& run) const {
+        const Tensor g = run.input(0), x = run.input(1);
+        require(g.shape == x.shape, "g must have the shape of x");
+        kernels.gelu_grad(size_t(count_of(x.shape)), g.data, x.data, run.output(0, x.shape), run.parallel());
+    }
 };
 
 }  // namespace clue::ort

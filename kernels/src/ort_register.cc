@@ -6,6 +6,8 @@
 namespace clue::ort {
 namespace {
 
+constexpr int kOperators = 2;  // the version of the domain "clue"; 1 had Norm and NormGrad with ReLU only
+
 // An operator's class as the table of functions that the runtime calls.
 template <class Op>
 class Registered : public CustomOp {
@@ -28,7 +30,7 @@ class Registered : public CustomOp {
         input_memory = [](const CustomOp*, size_t) { return 0; };
         variadic_input_least = variadic_output_least = [](const CustomOp*) { return 1; };
         variadic_input_alike = variadic_output_alike = [](const CustomOp*) { return 1; };
-        start_version = [](const CustomOp*) { return 1; };
+        start_version = [](const CustomOp*) { return kOperators; };
         end_version = [](const CustomOp*) { return 0x7fffffff; };
         destroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
         create = [](const CustomOp*, const void* const* table, const KernelInfo* info, void** out) -> Status* {
@@ -80,8 +82,8 @@ extern "C" __attribute__((visibility("default"))) clue::ort::Status* RegisterCus
     static Domain* domain = nullptr;  // lives as long as the process: sessions keep pointing at it
     if (domain == nullptr) {
         if (Status* status = api.create_domain("clue", &domain)) return status;
-        if (Status* status = add_all<ConvOp, ConvGradOp, ConvInputGradOp, ConvWeightGradOp, StatsOp, NormOp, NormGradOp>(
-                api, domain))
+        if (Status* status = add_all<ConvOp, ConvGradOp, ConvInputGradOp, ConvWeightGradOp, StatsOp, NormOp, NormGradOp, LayerNormOp,
+                                     LayerNormGradOp, GeluGradOp>(api, domain))
             return status;
     }
     return api.add_domain(options, domain);

@@ -99,32 +99,40 @@ inline TileFn tile_for(int rows, int vectors) {
     return nullptr;
 }
 
-// sums[k][0:V*lanes] += sum over positions of x[position][k] * g[position][0:V*lanes], for M channels k.
-// Positions: `height` rows of `width`; steps in floats from one to the next, of x and of g.
+// Positions of an image stack: how many, and floats from one to the next.
+struct Walk {
+    int images, height, width;
+    ptrdiff_t image, row, step;
+};
+
+// sums[k][0:V*lanes] += sum over positions of x[position][k] * g[position][0:V*lanes], for M channels k. `g` has one position
+// behind the other, `g_step` floats apart. What is added was summed on its own, so that long sums keep their digits.
 template <int M, int V>
-void outer(const float* x, ptrdiff_t x_row, ptrdiff_t x_step, const float* g, ptrdiff_t g_row,
-           ptrdiff_t g_step, int height, int width, float* sums, ptrdiff_t sums_row) {
+void outer(const float* x, const Walk& walk, const float* g, ptrdiff_t g_step, float* sums, ptrdiff_t sums_row) {
     const Floats d;
     Vector sum[M][V];
     for (int m = 0; m < M; ++m)
-        for (int v = 0; v < V; ++v) sum[m][v] = hn::LoadU(d, sums + m * sums_row + v * kLanes);
-    for (int i = 0; i < height; ++i, x += x_row, g += g_row) {
-        const float *a = x, *b = g;
-        for (int j = 0; j < width; ++j, a += x_step, b += g_step) {
-            Vector bv[V];
-            for (int v = 0; v < V; ++v) bv[v] = hn::LoadU(d, b + v * kLanes);
-            for (int m = 0; m < M; ++m) {
-                const Vector am = hn::Set(d, a[m]);
-                for (int v = 0; v < V; ++v) sum[m][v] = hn::MulAdd(am, bv[v], sum[m][v]);
+        for (int v = 0; v < V; ++v) sum[m][v] = hn::Zero(d);
+    for (int n = 0; n < walk.images; ++n)
+        for (int i = 0; i < walk.height; ++i) {
+            const float* a = x + n * walk.image + i * walk.row;
+            for (int j = 0; j < walk.width; ++j, a += walk.step, g += g_step) {
+                Vector b[V];
+                for (int v = 0; v < V; ++v) b[v] = hn::LoadU(d, g + v * kLanes);
+                for (int m = 0; m < M; ++m) {
+                    const Vector am = hn::Set(d, a[m]);
+                    for (int v = 0; v < V; ++v) sum[m][v] = hn::MulAdd(am, b[v], sum[m][v]);
+                }
             }
         }
-    }
     for (int m = 0; m < M; ++m)
-        for (int v = 0; v < V; ++v) hn::StoreU(sum[m][v], d, sums + m * sums_row + v * kLanes);
+        for (int v = 0; v < V; ++v) {
+            float* to = sums + m * sums_row + v * kLanes;
+            hn::StoreU(hn::Add(hn::LoadU(d, to), sum[m][v]), d, to);
+        }
 }
 
-using OuterFn = void (*)(const float*, ptrdiff_t, ptrdiff_t, const float*, ptrdiff_t, ptrdiff_t, int, int,
-                         float*, ptrdiff_t);
+using OuterFn = void (*)(const float*, const Walk&, const float*, ptrdiff_t, float*, ptrdiff_t);
 
 template <int V>
 OuterFn outer_for_rows(int rows) {
@@ -149,6 +157,18 @@ inline OuterFn outer_for(int rows, int vectors) {
 #endif
     }
     return nullptr;
+}
+
+// The same for any number of channels k and g, a few of each at a time; `wide` is a multiple of kLanes.
+inline void outer_all(const float* x, const Walk& walk, int k, const float* g, ptrdiff_t g_step, int wide, float* sums,
+                      ptrdiff_t sums_row) {
+    const int pieces = (k + 5) / 6;
+    for (int piece = 0; piece < pieces; ++piece) {
+        const int from = k * piece / pieces, rows = k * (piece + 1) / pieces - from;
+        for (int begin = 0; begin < wide; begin += kBlock)
+            outer_for(rows, vectors_of(wide - begin))(x + from, walk, g + begin, g_step, sums + from * sums_row + begin,
+                                                      sums_row);
+    }
 }
 
 }  // namespace HWY_NAMESPACE

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "norm.h"
+#include "weights.h"
 
 namespace clue {
 namespace HWY_NAMESPACE {
@@ -43,32 +44,51 @@ inline Padded tiled(Padded p, const Tiles& tiles) {
     return p;
 }
 
-// Weights [k][channel] of each part, in the order of `multiply`. value(k, channel, tap).
-template <class Value>
-void pack_winograd(int k, int channels, float* to, Value&& value) {
+// Where the 3x3 weights of a product from channels k to channels j lie, floats from one to the next; turned: the taps are taken
+// from the last to the first, as the input's gradient does.
+struct Weights {
+    const float* w;
+    ptrdiff_t k_step, channel_step;
+    bool turned;
+};
+
+inline Weights forward_weights(const Conv& s, const float* w) { return {w, 9, ptrdiff_t(s.c) * 9, false}; }
+inline Weights backward_weights(const Conv& s, const float* w) { return {w, ptrdiff_t(s.c) * 9, 9, true}; }
+
+// Transformed weights [k][channel] of each part from channel `first` on, in the order of `multiply`; parts are
+// packed_floats(1, k, channels) apart.
+inline void pack_winograd(const Weights& weights, int k, int first, int channels, float* to) {
+    const Floats d;
     const size_t part = packed_floats(1, k, channels);
+    alignas(64) float taps[9][kBlock] = {};
     for (int begin = 0; begin < channels; begin += kBlock) {
         const int left = channels - begin < kBlock ? channels - begin : kBlock;
-        const int wide = vectors_of(left) * kLanes;
-        for (int i = 0; i < k; ++i)
-            for (int j = 0; j < wide; ++j, ++to) {
-                float g[3][3] = {}, half[4][3];
-                if (j < left)
-                    for (int t = 0; t < 9; ++t) g[t / 3][t % 3] = value(i, begin + j, t);
+        const int vectors = vectors_of(left);
+        const float* w = weights.w + (first + begin) * weights.channel_step;
+        for (int i = 0; i < k; ++i, w += weights.k_step) {
+            for (int j = 0; j < left; ++j)
+                for (int t = 0; t < 9; ++t) taps[weights.turned ? 8 - t : t][j] = w[j * weights.channel_step + t];
+            for (int v = 0; v < vectors; ++v, to += kLanes) {
+                const Vector fold = hn::Set(d, 0.5f);
+                Vector half[4][3];
                 for (int b = 0; b < 3; ++b) {
-                    half[0][b] = g[0][b];
-                    half[1][b] = 0.5f * (g[0][b] + g[1][b] + g[2][b]);
-                    half[2][b] = 0.5f * (g[0][b] - g[1][b] + g[2][b]);
-                    half[3][b] = g[2][b];
+                    const Vector x = hn::Load(d, taps[b] + v * kLanes), y = hn::Load(d, taps[3 + b] + v * kLanes),
+                                 z = hn::Load(d, taps[6 + b] + v * kLanes), sum = hn::Add(x, z);
+                    half[0][b] = x;
+                    half[1][b] = hn::Mul(fold, hn::Add(sum, y));
+                    half[2][b] = hn::Mul(fold, hn::Sub(sum, y));
+                    half[3][b] = z;
                 }
                 for (int a = 0; a < 4; ++a) {
-                    const float *h = half[a], sum = h[0] + h[2];
-                    to[(4 * a + 0) * part] = h[0];
-                    to[(4 * a + 1) * part] = 0.5f * (sum + h[1]);
-                    to[(4 * a + 2) * part] = 0.5f * (sum - h[1]);
-                    to[(4 * a + 3) * part] = h[2];
+                    const Vector* h = half[a];
+                    const Vector sum = hn::Add(h[0], h[2]);
+                    hn::StoreU(h[0], d, to + (4 * a + 0) * part);
+                    hn::StoreU(hn::Mul(fold, hn::Add(sum, h[1])), d, to + (4 * a + 1) * part);
+                    hn::StoreU(hn::Mul(fold, hn::Sub(sum, h[1])), d, to + (4 * a + 2) * part);
+                    hn::StoreU(h[2], d, to + (4 * a + 3) * part);
                 }
             }
+        }
     }
 }
 
@@ -79,8 +99,8 @@ HWY_INLINE void input_line(T& a, T& b, T& c, T& d) {
     a = first, b = second, c = third, d = fourth;
 }
 
-// v[part][tile][channels] of `count` tiles of one row, the first at `source`. Neighbours share two columns.
-inline void transform_some(const float* source, ptrdiff_t row, int channels, int count, float* v, ptrdiff_t part) {
+// v[part][tile][v_row] of `count` tiles of one row, the first at `source`. Neighbours share two columns.
+inline void transform_some(const float* source, ptrdiff_t row, int channels, int count, float* v, ptrdiff_t part, int v_row) {
     each_vector(channels, [=](auto d, int c) {
         using T = hn::Vec<decltype(d)>;
         const float* at = source + c;
@@ -98,7 +118,7 @@ inline void transform_some(const float* source, ptrdiff_t row, int channels, int
                 hn::StoreU(hn::Sub(c[i], b[i]), d, line + 2 * part);
                 hn::StoreU(hn::Sub(b[i], e[i]), d, line + 3 * part);
             }
-            to += channels;
+            to += v_row;
         };
         column(0), column(1);
         int t = 0;
@@ -117,21 +137,22 @@ inline void transform_some(const float* source, ptrdiff_t row, int channels, int
 }
 
 // A few tiles at a time: their lines of all parts stay in the first cache while one vector after the other fills them.
-inline void transform_input(const float* source, ptrdiff_t row, int channels, int count, float* v, ptrdiff_t part) {
+inline void transform_input(const float* source, ptrdiff_t row, int channels, int count, float* v, ptrdiff_t part, int v_row) {
     constexpr int kFew = 4;
     for (int t = 0; t < count; t += kFew)
         transform_some(source + 2 * ptrdiff_t(t) * channels, row, channels, count - t < kFew ? count - t : kFew,
-                       v + ptrdiff_t(t) * channels, part);
+                       v + ptrdiff_t(t) * v_row, part, v_row);
 }
 
-// y [2x2 results][channels] of `count` tiles of one row from m[part][tile][wide]; what lies outside is left out.
-inline void transform_output(const float* m, ptrdiff_t part, int wide, int channels, int count, float* y, ptrdiff_t row,
-                             int height, int width) {
+// y [2x2 results][channels] of `count` tiles of one row from m[part][tile][wide]; what lies outside is left out. y's positions
+// are y_step floats apart, its rows `row`.
+inline void transform_output(const float* m, ptrdiff_t part, int wide, int channels, int count, float* y, ptrdiff_t y_step,
+                             ptrdiff_t row, int height, int width) {
     each_vector(channels, [=](auto d, int c) {
         using T = hn::Vec<decltype(d)>;
         const float* at = m + c;
         float* to = y + c;
-        for (int t = 0; t < count; ++t, at += wide, to += 2 * ptrdiff_t(channels)) {
+        for (int t = 0; t < count; ++t, at += wide, to += 2 * y_step) {
             T half[2][4];
             for (int j = 0; j < 4; ++j) {
                 T x[4];
@@ -142,7 +163,7 @@ inline void transform_output(const float* m, ptrdiff_t part, int wide, int chann
             for (int i = 0; i < 2 && i < height; ++i) {
                 hn::StoreU(hn::Add(half[i][0], hn::Add(half[i][1], half[i][2])), d, to + i * row);
                 if (2 * t + 1 < width)
-                    hn::StoreU(hn::Sub(hn::Sub(half[i][1], half[i][2]), half[i][3]), d, to + i * row + channels);
+                    hn::StoreU(hn::Sub(hn::Sub(half[i][1], half[i][2]), half[i][3]), d, to + i * row + y_step);
             }
         }
     });
@@ -206,19 +227,19 @@ void product(const float* x, ptrdiff_t x_row, int rows, int k, const float* w, f
 }
 
 // m[part][tile][padded channels] = v[part][tile][k] w[part][k][channels], `count` tiles; parts of v and m are v_part and
-// m_part floats apart.
-inline void multiply(const float* v, ptrdiff_t v_part, int count, int k, const float* w, int channels, float* m,
+// m_part floats apart, tiles of v v_row.
+inline void multiply(const float* v, ptrdiff_t v_part, ptrdiff_t v_row, int count, int k, const float* w, int channels, float* m,
                      ptrdiff_t m_part) {
     const int wide = padded(channels);
     for (int e = 0; e < kParts; ++e, v += v_part, m += m_part)
         for (int begin = 0; begin < channels; begin += kBlock) {
             const int vectors = vectors_of(channels - begin);
             switch (vectors) {
-                case 1: product<1>(v, k, count, k, w, m + begin, wide); break;
-                case 2: product<2>(v, k, count, k, w, m + begin, wide); break;
+                case 1: product<1>(v, v_row, count, k, w, m + begin, wide); break;
+                case 2: product<2>(v, v_row, count, k, w, m + begin, wide); break;
 #if HWY_TARGET != HWY_AVX2 && HWY_TARGET != HWY_AVX3 && HWY_TARGET != HWY_AVX3_DL
-                case 3: product<3>(v, k, count, k, w, m + begin, wide); break;
-                case 4: product<4>(v, k, count, k, w, m + begin, wide); break;
+                case 3: product<3>(v, v_row, count, k, w, m + begin, wide); break;
+                case 4: product<4>(v, v_row, count, k, w, m + begin, wide); break;
 #endif
             }
             w += size_t(k) * vectors * kLanes;
@@ -240,9 +261,11 @@ inline size_t winograd_floats(const Tiles& tiles, int k, int channels) {
     return kParts * size_t(part_stride(tiles.most(), k) + part_stride(tiles.most(), padded(channels)));
 }
 
-// y = the 3x3 correlation of `images` padded images with packed weights; work: winograd_floats.
-inline void winograd_images(const Tiles& tiles, const Padded& p, const float* source, int images, const float* packed,
-                            int channels, float* y, float* work) {
+// y = the 3x3 correlation of `images` padded images with packed weights; work: winograd_floats. after(image, first, count): such
+// positions of an image are done.
+template <class After>
+void winograd_images(const Tiles& tiles, const Padded& p, const float* source, int images, const float* packed, int channels,
+                     float* y, float* work, After&& after) {
     const int k = p.channels, wide = padded(channels);
     const ptrdiff_t v_part = part_stride(tiles.most(), k), m_part = part_stride(tiles.most(), wide);
     float *v = work, *m = work + kParts * v_part;
@@ -251,15 +274,16 @@ inline void winograd_images(const Tiles& tiles, const Padded& p, const float* so
         tiles, images,
         [&](int image, int r, int before) {
             transform_input(source + image * p.floats() + 2 * r * p.row(), p.row(), k, tiles.columns(),
-                            v + ptrdiff_t(before) * k, v_part);
+                            v + ptrdiff_t(before) * k, v_part, k);
         },
         [&](int first, int end) {
-            multiply(v, v_part, (end - first) * tiles.columns(), k, packed, channels, m, m_part);
+            multiply(v, v_part, k, (end - first) * tiles.columns(), k, packed, channels, m, m_part);
             for (int r = first; r < end; ++r) {
                 const int image = r / tiles.rows(), at = r % tiles.rows();
                 transform_output(m + ptrdiff_t(r - first) * tiles.columns() * wide, m_part, wide, channels,
-                                 tiles.columns(), y + (ptrdiff_t(image) * tiles.height + 2 * at) * row, row,
+                                 tiles.columns(), y + (ptrdiff_t(image) * tiles.height + 2 * at) * row, channels, row,
                                  tiles.height - 2 * at, tiles.width);
+                after(image, 2 * at * tiles.width, (tiles.height - 2 * at < 2 ? 1 : 2) * tiles.width);
             }
         });
 }
@@ -268,52 +292,58 @@ inline void winograd_images(const Tiles& tiles, const Padded& p, const float* so
 // g_image floats apart.
 inline void winograd_weight(const Tiles& tiles, const Padded& p, const float* source, int images, const float* g,
                             ptrdiff_t g_row, ptrdiff_t g_image, int channels, float* sums, float* work) {
-    const int k = p.channels, wide = padded(channels), pieces = (k + 5) / 6;
+    const int k = p.channels, wide = padded(channels);
     const ptrdiff_t v_part = part_stride(tiles.most(), k), m_part = part_stride(tiles.most(), wide);
     float *v = work, *m = work + kParts * v_part;
     each_strip(
         tiles, images,
         [&](int image, int r, int before) {
             transform_input(source + image * p.floats() + 2 * r * p.row(), p.row(), k, tiles.columns(),
-                            v + ptrdiff_t(before) * k, v_part);
+                            v + ptrdiff_t(before) * k, v_part, k);
             transform_gradient(g + image * g_image + 2 * r * g_row, g_row, channels, tiles.columns(),
                                tiles.height - 2 * r, tiles.width, m + ptrdiff_t(before) * wide, m_part, wide);
         },
         [&](int first, int end) {
-            const int count = (end - first) * tiles.columns();
+            const Walk walk{1, 1, (end - first) * tiles.columns(), 0, 0, k};
             for (int e = 0; e < kParts; ++e)
-                for (int begin = 0; begin < channels; begin += kBlock)
-                    for (int piece = 0; piece < pieces; ++piece) {
-                        const int from = k * piece / pieces, rows = k * (piece + 1) / pieces - from;
-                        outer_for(rows, vectors_of(channels - begin))(
-                            v + e * v_part + from, 0, k, m + e * m_part + begin, 0, wide, 1, count,
-                            sums + (ptrdiff_t(e) * k + from) * wide + begin, wide);
-                    }
+                outer_all(v + e * v_part, walk, k, m + e * m_part, wide, wide, sums + ptrdiff_t(e) * k * wide, wide);
         });
 }
 
-// The sums of several tasks as a gradient [o][k][3][3].
-inline void unpack_winograd(int k, int o, const float* sums, int count, size_t stride, float* gw) {
-    const int wide = padded(o);
-    for (int j = 0; j < o; ++j)
-        for (int i = 0; i < k; ++i, gw += 9) {
-            float s[4][4], half[3][4];
+// The gradients [channel][k][3][3] of k channels and `channels` others from sums[part][k][wide], parts `part` floats apart, and
+// of `count` such sums, `stride` floats apart. Channels of gw are gw_step floats apart. add: to what gw holds.
+inline void unpack_winograd(const float* sums, ptrdiff_t part, int wide, int count, size_t stride, int k, int channels,
+                            float* gw, ptrdiff_t gw_step, bool add) {
+    const Floats d;
+    const Vector fold = hn::Set(d, 0.5f);
+    alignas(64) float taps[9][kLanes];
+    for (int begin = 0; begin < channels; begin += kLanes) {
+        const int left = channels - begin < kLanes ? channels - begin : kLanes;
+        for (int i = 0; i < k; ++i) {
+            Vector s[4][4];
             for (int e = 0; e < kParts; ++e) {
-                float total = 0;
-                for (int c = 0; c < count; ++c) total += sums[c * stride + (size_t(e) * k + i) * wide + j];
+                const float* at = sums + e * part + ptrdiff_t(i) * wide + begin;
+                Vector total = hn::LoadU(d, at);
+                for (int c = 1; c < count; ++c) total = hn::Add(total, hn::LoadU(d, at + c * stride));
                 s[e / 4][e % 4] = total;
             }
+            Vector half[3][4];
             for (int b = 0; b < 4; ++b) {
-                half[0][b] = s[0][b] + 0.5f * (s[1][b] + s[2][b]);
-                half[1][b] = 0.5f * (s[1][b] - s[2][b]);
-                half[2][b] = 0.5f * (s[1][b] + s[2][b]) + s[3][b];
+                half[0][b] = hn::MulAdd(fold, hn::Add(s[1][b], s[2][b]), s[0][b]);
+                half[1][b] = hn::Mul(fold, hn::Sub(s[1][b], s[2][b]));
+                half[2][b] = hn::MulAdd(fold, hn::Add(s[1][b], s[2][b]), s[3][b]);
             }
             for (int a = 0; a < 3; ++a) {
-                gw[3 * a + 0] = half[a][0] + 0.5f * (half[a][1] + half[a][2]);
-                gw[3 * a + 1] = 0.5f * (half[a][1] - half[a][2]);
-                gw[3 * a + 2] = 0.5f * (half[a][1] + half[a][2]) + half[a][3];
+                const Vector* h = half[a];
+                hn::Store(hn::MulAdd(fold, hn::Add(h[1], h[2]), h[0]), d, taps[3 * a]);
+                hn::Store(hn::Mul(fold, hn::Sub(h[1], h[2])), d, taps[3 * a + 1]);
+                hn::Store(hn::MulAdd(fold, hn::Add(h[1], h[2]), h[3]), d, taps[3 * a + 2]);
             }
+            float* to = gw + begin * gw_step + ptrdiff_t(i) * 9;
+            for (int j = 0; j < left; ++j)
+                for (int t = 0; t < 9; ++t) to[j * gw_step + t] = add ? to[j * gw_step + t] + taps[t][j] : taps[t][j];
         }
+    }
 }
 
 }  // namespace HWY_NAMESPACE

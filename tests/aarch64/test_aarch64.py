@@ -5,16 +5,13 @@ Emulation shows that the aarch64 code runs and what it computes; its seconds say
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from emulated import HERE, HOST, MARKS, PI, ROOT, run
 
 from clue_mobile.parity import compare, worst
 from pi_runtime.bundle import Bundle
@@ -23,33 +20,9 @@ from pi_runtime.weights import WeightsFile
 if TYPE_CHECKING:
     from clue_mobile.data import Dataset
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-FOLDER = Path(os.environ.get("CLUE_AARCH64") or ROOT / ".cache" / "aarch64")
 SEED = 7
 
-pytestmark = [
-    pytest.mark.full,
-    pytest.mark.skipif(
-        not (FOLDER / "complete").is_file(),
-        reason=f"no aarch64 Python in {FOLDER}: run tests/aarch64/fetch.sh or set CLUE_AARCH64",
-    ),
-]
-
-
-def run(python: list[str], *arguments: str | Path) -> Any:
-    """What a Python program or module prints, read as JSON; it must end with 0."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    # the emulator would call what it writes stale: this computer's Python has other .pyc files
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    command = [*python, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
-    assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stderr[-2000:]}"
-    return json.loads(done.stdout)
-
-
-PI = [str(HERE / "python.sh"), str(FOLDER)]
-HOST = [sys.executable]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")

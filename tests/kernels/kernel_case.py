@@ -63,7 +63,7 @@ def run(
         [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, list(v.shape)) for n, v in given.items()],
         [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in outputs if n],
     )
-    versions = [helper.make_opsetid("", 20), helper.make_opsetid("clue", 1)]
+    versions = [helper.make_opsetid("", 20), helper.make_opsetid("clue", 2)]
     model = helper.make_model(graph, opset_imports=versions, ir_version=9)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

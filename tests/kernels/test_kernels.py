@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,13 @@ CONVS: dict[str, Any] = {
     "winograd, odd": ([3, 7, 5, 9], [21, 9, 3, 3], [1, 1], [1, 1], [1, 1], 1),
     "winograd without padding": ([2, 33, 33, 8], [8, 8, 3, 3], [1, 1], [0, 0], [1, 1], 1),
     "winograd, padding 2": ([5, 3, 4, 12], [16, 12, 3, 3], [1, 1], [2, 2], [1, 1], 1),
-    "winograd, many weights": ([5, 7, 7, 140], [130, 140, 3, 3], [1, 1], [1, 1], [1, 1], 1),
+    "winograd, sums by blocks": ([5, 7, 7, 140], [130, 140, 3, 3], [1, 1], [1, 1], [1, 1], 1),
+    "winograd, wide": ([5, 7, 6, 300], [230, 300, 3, 3], [1, 1], [1, 1], [1, 1], 1),
+    "winograd, wide, images in two groups": ([3, 33, 31, 256], [264, 256, 3, 3], [1, 1], [0, 0], [1, 1], 1),
+    "stride 2, weights by blocks": ([6, 9, 8, 70], [200, 70, 3, 3], [2, 2], [1, 1], [1, 1], 1),
+    "1x1, weights by blocks": ([7, 5, 5, 330], [310, 330, 1, 1], [1, 1], [0, 0], [1, 1], 1),
+    "1x1, positions by strips": ([2, 40, 41, 16], [100, 16, 1, 1], [1, 1], [0, 0], [1, 1], 1),
+    "groups, weights by blocks": ([3, 6, 7, 192], [400, 96, 3, 3], [2, 1], [1, 1], [1, 1], 2),
     "stride 2": ([3, 9, 11, 16], [32, 16, 3, 3], [2, 2], [1, 1], [1, 1], 1),
     "few channels": ([1, 7, 8, 3], [5, 3, 3, 3], [1, 1], [1, 1], [1, 1], 1),
     "1x1": ([9, 13, 10, 12], [20, 12, 1, 1], [1, 1], [0, 0], [1, 1], 1),
@@ -68,38 +75,111 @@ def test_convolutions(name: str, threads: int) -> None:
     check(run("ConvWeightGrad", [array(g), array(x)], ["w"], threads, geometry=geometry), [gw])
 
 
-@pytest.mark.parametrize("shape", [[4, 8, 8, 16], [3, 5, 7, 21], [9, 3, 3, 70], [6, 1, 1, 3]], ids=str)
+NORMS = [[4, 8, 8, 16], [3, 5, 7, 21], [9, 3, 3, 70], [6, 1, 1, 3]]
+LIMITS = [(-math.inf, math.inf), (0.0, math.inf), (0.0, 6.0), (-0.5, 0.25), (-math.inf, 0.5)]
+
+
+@pytest.mark.parametrize("shape", NORMS, ids=str)
 def test_norms(shape: list[int]) -> None:
     x = 2 * draw(*shape, seed=1) + 50  # a mean far above the spread
     x = x.float().double()
-    weight, bias = draw(shape[-1], seed=2), draw(shape[-1], seed=3)
-    residual, g, more = (draw(*shape, seed=4 + i) for i in range(3))
+    weight, bias, residual = draw(shape[-1], seed=2), draw(shape[-1], seed=3), draw(*shape, seed=4)
     mean, var = clue.stats(x)
     check(run("Stats", [array(x)], ["m", "v"]), [mean, var], 1e-6)
     invstd = torch.rsqrt(var + 1e-5)
     fixed = [array(v) for v in (x, mean, invstd)]
     for affine in ([weight, bias], [None, None]):
         for added in (residual, None):
-            for relu in (False, True):
-                want = clue.norm(x, mean, invstd, *affine, added, relu)
+            for low, high in LIMITS:
+                want = clue.norm(x, mean, invstd, *affine, added, low, high)
                 given = [*fixed, *map(array, affine), array(added)]
-                check(run("Norm", given, ["y"], relu=int(relu)), [want], 1e-5)
-    out = clue.norm(x, mean, invstd, weight, bias, residual, True)
-    for masked in (out, None):
-        for second in (more, None):
-            for train in (True, False):
-                want = clue.norm_grad(g, x, mean, invstd, weight, masked, second, train)
-                given = [array(v) for v in (g, x, mean, invstd, weight, masked, second)]
-                check(run("NormGrad", given, ["x", "w", "b", "kept"], train=int(train)), list(want), 1e-5)
-                three = run("NormGrad", given, ["x", "w", "b"], train=int(train))
-                check(three, list(want[:3]), 1e-5)
+                check(run("Norm", given, ["y"], low=low, high=high), [want], 1e-5)
 
 
-def test_results_do_not_depend_on_the_number_of_threads() -> None:
-    x, w = array(draw(9, 16, 16, 16, seed=1)), array(draw(16, 16, 3, 3, seed=2))
-    g = array(draw(9, 16, 16, 16, seed=3))
-    geometry = [3, 3, 1, 1, 1, 1, 1, 1, 1, 16, 16]
-    one, two = (run("ConvGrad", [g, x, w], ["x", "w"], threads, geometry=geometry) for threads in (1, 2))
+@pytest.mark.parametrize("shape", NORMS, ids=str)
+@pytest.mark.parametrize(("low", "high"), LIMITS)
+def test_norm_gradients(shape: list[int], low: float, high: float) -> None:
+    x = (2 * draw(*shape, seed=1) + 50).float().double()
+    weight, bias = draw(shape[-1], seed=2), draw(shape[-1], seed=3)
+    residual, g, more = (draw(*shape, seed=4 + i) for i in range(3))
+    mean, var = clue.stats(x)
+    invstd = torch.rsqrt(var + 1e-5)
+    mean, invstd = mean.float().double(), invstd.float().double()  # as both sides see them, for the same mask
+    for affine in ([weight, bias], [None, None]):
+        for out in (clue.norm(x, mean, invstd, *affine, residual, low, high).float().double(), None):
+            for second in (more, None):
+                for train in (True, False):
+                    want = clue.norm_grad(g, x, mean, invstd, *affine, out, second, train, low, high)
+                    given = [array(v) for v in (g, x, mean, invstd, *affine, out, second)]
+                    options: dict[str, Any] = {"train": int(train), "low": low, "high": high}
+                    check(run("NormGrad", given, ["x", "w", "b", "kept"], **options), list(want), 1e-5)
+                    check(run("NormGrad", given, ["x", "w", "b"], **options), list(want[:3]), 1e-5)
+
+
+@pytest.mark.parametrize("shape", [[2, 5, 192], [3, 7, 21], [1, 4], [9, 2]], ids=str)
+def test_layer_norms(shape: list[int]) -> None:
+    x, g = 2 * draw(*shape, seed=1) + 5, draw(*shape, seed=2)
+    x = x.float().double()
+    for weight, bias in ((draw(shape[-1], seed=3), draw(shape[-1], seed=4)), (None, None)):
+        for threads in (1, 2):
+            y, mean, invstd = clue.layer_norm(x, weight, bias, 1e-5)
+            given = [array(v) for v in (x, weight, bias)]
+            check(run("LayerNorm", given, ["y", "m", "s"], threads, epsilon=1e-5), [y, mean, invstd])
+            check(run("LayerNorm", given, ["y"], threads, epsilon=1e-5), [y])
+            found = run(
+                "LayerNormGrad", [array(v) for v in (g, x, mean, invstd, weight)], ["x", "w", "b"], threads
+            )
+            want = clue.layer_norm_grad(g, x, mean.float().double(), invstd.float().double(), weight)
+            if shape[-1] == 2:  # nearly nothing is left of x's own gradient
+                found, want = found[1:], want[1:]
+            check(found, list(want))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_gelu_s_gradient(threads: int) -> None:
+    x = (
+        torch.cat([torch.linspace(-14, 14, 4001, dtype=torch.float64), 1e-3 * draw(50, seed=1)])
+        .float()
+        .double()
+    )
+    g = draw(*x.shape, seed=2)
+    leaf = x.clone().requires_grad_()
+    torch.nn.functional.gelu(leaf).backward(g)
+    assert leaf.grad is not None
+    torch.testing.assert_close(clue.gelu_grad(g, x), leaf.grad)
+    check(run("GeluGrad", [array(g), array(x)], ["x"], threads), [leaf.grad], 1e-6)
+
+
+@pytest.mark.parametrize(("low", "high"), LIMITS[1:])
+def test_the_mask_from_x_is_that_of_the_result(low: float, high: float) -> None:
+    """Bit for bit, also where the norm is next to a limit."""
+    x = array(draw(3, 40, 40, 19, seed=1))
+    assert x is not None
+    mean, scale = x.mean((0, 1, 2)), np.full(19, 2, np.float32)
+    x[0, 0] = mean  # the result is the bias
+    weight, bias = np.ones(19, np.float32), np.full(19, low if np.isfinite(low) else high, np.float32)
+    (out,) = run("Norm", [x, mean, scale, weight, bias], ["y"], low=low, high=high)
+    names = ["x", "w", "b", "kept"]
+    options: dict[str, Any] = {"train": 1, "low": low, "high": high}
+    ones = np.ones_like(x)
+    by_out = run("NormGrad", [ones, x, mean, scale, weight, bias, out, None], names, **options)
+    by_x = run("NormGrad", [ones, x, mean, scale, weight, bias, None, None], names, **options)
+    assert 0 < by_x[3].sum() < x.size
+    assert not by_x[3][0, 0].any()
+    for left, right in zip(by_out, by_x, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize(
+    "name", ["winograd, odd", "winograd, wide", "stride 2", "stride 2, weights by blocks"]
+)
+def test_results_do_not_depend_on_the_number_of_threads(name: str) -> None:
+    size, kernel, *window = CONVS[name]
+    x, w = draw(*size, seed=1), draw(*kernel, seed=2)
+    g = draw(*clue.conv(x, w, None, *window).shape, seed=3)
+    geometry = [*kernel[2:], *(i for each in window[:3] for i in each), window[3], *size[1:3]]
+    given = [array(v) for v in (g, x, w)]
+    one, two = (run("ConvGrad", given, ["x", "w"], threads, geometry=geometry) for threads in (1, 2))
     for left, right in zip(one, two, strict=True):
         np.testing.assert_array_equal(left, right)
 

@@ -6,6 +6,7 @@ the kernels do not have (other ranks than images', transposed convolutions, floa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from clue_mobile.lowering.windows import per_axis
 
 aten, clue = torch.ops.aten, torch.ops.clue
 
+UNCLAMPED = (-math.inf, math.inf)
 MOST_TAPS, MOST_ALONG = 1024, 64  # of a kernel, as the library's `geometry` checks
 
 
@@ -115,7 +117,7 @@ def _normalise(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     rows = _last(x)
     mean, var = clue.stats(rows)
     invstd = torch.rsqrt(var + eps)
-    return first(clue.norm(rows, mean, invstd, weight, bias, None, False)), mean, var, invstd
+    return first(clue.norm(rows, mean, invstd, weight, bias, None, *UNCLAMPED)), mean, var, invstd
 
 
 def batch_norm_no_training(
@@ -131,7 +133,7 @@ def batch_norm_no_training(
     if not _has(x):
         return norm.batch_norm_no_training(x, weight, bias, running_mean, running_var, momentum, eps)
     invstd = torch.rsqrt(running_var + eps)
-    out = first(clue.norm(_last(x), running_mean, invstd, weight, bias, None, False))
+    out = first(clue.norm(_last(x), running_mean, invstd, weight, bias, None, *UNCLAMPED))
     return out, x.new_empty(0), x.new_empty(0)
 
 
@@ -157,7 +159,9 @@ def native_batch_norm_backward(
     else:
         assert running_var is not None
         mean, invstd = running_mean, torch.rsqrt(running_var + eps)
-    gx, gw, gb, _ = clue.norm_grad(_last(grad), _last(x), mean, invstd, weight, None, None, train)
+    gx, gw, gb, _ = clue.norm_grad(
+        _last(grad), _last(x), mean, invstd, weight, None, None, None, train, *UNCLAMPED
+    )
     return (
         first(gx) if output_mask[0] else None,
         gw if output_mask[1] and weight is not None else None,
@@ -169,7 +173,57 @@ def threshold_backward(grad: Tensor, x: Tensor, threshold: float) -> Any:
     """ReLU's backward; autograd passes its output."""
     if threshold != 0 or not _has(x):
         return activation.threshold_backward(grad, x, threshold)
-    return first(clue.relu_grad(_last(grad), _last(x)))
+    return first(clue.clamp_grad(_last(grad), _last(x), 0.0, math.inf))
+
+
+def hardtanh_backward(grad: Tensor, x: Tensor, low: float, high: float) -> Any:
+    """As `activation.hardtanh_backward`, ReLU6's among others; autograd passes its input."""
+    if not _has(x):
+        return activation.hardtanh_backward(grad, x, low, high)
+    return first(clue.clamp_grad(_last(grad), _last(x), float(low), float(high)))
+
+
+def _normalises_last(x: Tensor, normalized_shape: Sequence[int]) -> bool:
+    return x.dim() > 1 and len(normalized_shape) == 1 and x.dtype in (torch.float32, torch.float64)
+
+
+def native_layer_norm(
+    x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Any:
+    """aten.native_layer_norm over the last axis."""
+    if not _normalises_last(x, normalized_shape):
+        return NotImplemented
+    return clue.layer_norm(x, weight, bias, eps)
+
+
+def native_layer_norm_backward(
+    grad: Tensor,
+    x: Tensor,
+    normalized_shape: Sequence[int],
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    output_mask: Sequence[bool],
+) -> Any:
+    """As `norm.native_layer_norm_backward`."""
+    if not _normalises_last(x, normalized_shape):
+        return norm.native_layer_norm_backward(
+            grad, x, normalized_shape, mean, rstd, weight, bias, output_mask
+        )
+    gx, gw, gb = clue.layer_norm_grad(grad, x, mean, rstd, weight)
+    return (
+        gx if output_mask[0] else None,
+        gw if output_mask[1] and weight is not None else None,
+        gb if output_mask[2] and bias is not None else None,
+    )
+
+
+def gelu_backward(grad: Tensor, x: Tensor, *, approximate: str = "none") -> Any:
+    """As `activation.gelu_backward`."""
+    if approximate != "none" or x.dtype not in (torch.float32, torch.float64):
+        return activation.gelu_backward(grad, x, approximate=approximate)
+    return clue.gelu_grad(grad, x)
 
 
 OVERRIDES: dict[Any, Callable[..., Any]] = {
@@ -180,4 +234,8 @@ OVERRIDES: dict[Any, Callable[..., Any]] = {
     aten._native_batch_norm_legit_no_training.default: batch_norm_no_training,
     aten.native_batch_norm_backward.default: native_batch_norm_backward,
     aten.threshold_backward.default: threshold_backward,
+    aten.hardtanh_backward.default: hardtanh_backward,
+    aten.native_layer_norm.default: native_layer_norm,
+    aten.native_layer_norm_backward.default: native_layer_norm_backward,
+    aten.gelu_backward.default: gelu_backward,
 }

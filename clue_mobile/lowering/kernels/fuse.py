@@ -1,16 +1,19 @@
 """What a kernel does in one pass becomes one operator.
 
-Statistics behind a convolution; residual and ReLU behind a norm, and their backward in front of the norm's.
+Statistics behind a convolution; residual and clamp (ReLU, ReLU6) behind a norm, and their backward in front
+of the norm's.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 
+from clue_mobile.lowering.kernels.forms import UNCLAMPED
 from clue_mobile.lowering.kernels.layout import put, sink
 
 aten, clue = torch.ops.aten, torch.ops.clue
@@ -19,7 +22,7 @@ aten, clue = torch.ops.aten, torch.ops.clue
 def fuse(graph_module: GraphModule) -> GraphModule:
     """Run every pass of this folder over a lowered graph, in place."""
     sink(graph_module)
-    for each in (statistics, residual, activation, masked, summed):
+    for each in (statistics, residual, results, activation, masked, recomputed, summed):
         each(graph_module)
         graph_module.graph.eliminate_dead_code()
     graph_module.graph.lint()
@@ -71,36 +74,63 @@ def residual(graph_module: GraphModule) -> None:
         if add is None or add.kwargs.get("alpha", 1) != 1 or len(add.all_input_nodes) != 2:
             continue
         (other,) = (n for n in add.all_input_nodes if n is not norm)
-        if other.meta["val"].shape != norm.meta["val"].shape or norm.args[6]:
+        if other.meta["val"].shape != norm.meta["val"].shape or _clamps(norm):
             continue
         with graph.inserting_before(add):
-            made = put(graph, clue.norm.default, (*norm.args[:5], other, False))
+            made = put(graph, clue.norm.default, (*norm.args[:5], other, *UNCLAMPED))
         add.replace_all_uses_with(made)
         graph.erase_node(add)
         graph.erase_node(norm)
 
 
+def _clamps(norm: Node) -> bool:
+    return norm.args[6:] != UNCLAMPED
+
+
+def _limits(node: Node) -> tuple[float, float] | None:
+    """What ReLU or a clamp keeps its argument between."""
+    if node.target is aten.relu.default:
+        return 0.0, math.inf
+    if node.target is aten.clamp.default:
+        limits: dict[str, Any] = {**dict(zip(("min", "max"), node.args[1:], strict=False)), **node.kwargs}
+        low, high = limits.get("min"), limits.get("max")
+        return -math.inf if low is None else float(low), math.inf if high is None else float(high)
+    return None
+
+
+def results(graph_module: GraphModule) -> None:
+    """clamp_grad(g, x) -> clamp_grad(g, clamp(x)), the same mask, so that x itself need not be kept."""
+    for mask in _nodes(graph_module, clue.clamp_grad.default):
+        args: Any = mask.args
+        _, x, *limits = args
+        for user in x.users:
+            if _limits(user) == tuple(limits) and user < mask:
+                mask.args = (args[0], user, *limits)
+                break
+
+
 def activation(graph_module: GraphModule) -> None:
-    """relu(norm(x)) -> norm(x, relu)."""
+    """clamp(norm(x)) -> norm(x, limits)."""
     graph = graph_module.graph
     for norm in _nodes(graph_module, clue.norm.default):
-        relu = _only_user(norm, aten.relu.default)
-        if relu is not None:
-            with graph.inserting_before(relu):
-                made = put(graph, clue.norm.default, (*norm.args[:6], True))
-            relu.replace_all_uses_with(made)
-            graph.erase_node(relu)
+        (user,) = norm.users if len(norm.users) == 1 else (norm,)
+        limits = _limits(user)
+        if limits is not None and not _clamps(norm):
+            with graph.inserting_before(user):
+                made = put(graph, clue.norm.default, (*norm.args[:6], *limits))
+            user.replace_all_uses_with(made)
+            graph.erase_node(user)
             graph.erase_node(norm)
 
 
 def masked(graph_module: GraphModule) -> None:
-    """norm_grad(relu_grad(g, out)) -> norm_grad(g, out).
+    """norm_grad(clamp_grad(g, out)) -> norm_grad(g, out).
 
     Other readers of the masked gradient take its fourth part.
     """
     graph = graph_module.graph
     place = {node: number for number, node in enumerate(graph.nodes)}
-    for mask in _nodes(graph_module, clue.relu_grad.default):
+    for mask in _nodes(graph_module, clue.clamp_grad.default):
         readers = [u for u in mask.users if u.target is clue.norm_grad.default and u.args[0] is mask]
         # where the mask stood, so that it is in front of every reader
         early = [
@@ -108,16 +138,30 @@ def masked(graph_module: GraphModule) -> None:
         ]
         if not early:
             continue
-        grad, out = mask.args
+        grad, out, *limits = mask.args
         reader = early[0]
         with graph.inserting_before(mask):
-            made = put(graph, clue.norm_grad.default, (grad, *reader.args[1:5], out, None, reader.args[7]))
+            made = put(
+                graph, clue.norm_grad.default, (grad, *reader.args[1:6], out, None, reader.args[8], *limits)
+            )
             kept = graph.call_function(operator.getitem, (made, 3))
             kept.meta["val"] = mask.meta["val"]
         place[made] = place[kept] = place[mask]
         _replace_parts(graph_module, reader, made)
         mask.replace_all_uses_with(kept)
         graph.erase_node(mask)
+
+
+def recomputed(graph_module: GraphModule) -> None:
+    """norm_grad(g, x, out=norm(x)) -> norm_grad(g, x, bias): x is read anyway, and says what the mask is."""
+    for grad in _nodes(graph_module, clue.norm_grad.default):
+        args, out = list(grad.args), grad.args[6]
+        if not isinstance(out, Node) or out.target is not clue.norm.default:
+            continue
+        x, mean, invstd, weight, bias, residual, *limits = out.args
+        if [x, mean, invstd, weight] == args[1:5] and residual is None and limits == args[9:]:
+            args[5:7] = [bias, None]
+            grad.args = tuple(args)
 
 
 def summed(graph_module: GraphModule) -> None:
@@ -134,5 +178,5 @@ def summed(graph_module: GraphModule) -> None:
         ):
             continue
         left, right = add.args
-        grad.args = (left, *grad.args[1:6], right, grad.args[7])
+        grad.args = (left, *grad.args[1:7], right, *grad.args[8:])
         graph.erase_node(add)

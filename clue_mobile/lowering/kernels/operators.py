@@ -5,6 +5,7 @@ The references spell each in PyTorch's own operators, channels last: what the ke
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -105,8 +106,8 @@ def stats(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @_define(
-    "norm(Tensor x, Tensor mean, Tensor invstd, Tensor? weight, Tensor? bias, Tensor? residual, bool relu) "
-    "-> Tensor"
+    "norm(Tensor x, Tensor mean, Tensor invstd, Tensor? weight, Tensor? bias, Tensor? residual, float low, "
+    "float high) -> Tensor"
 )
 def norm(
     x: Tensor,
@@ -115,18 +116,22 @@ def norm(
     weight: Tensor | None,
     bias: Tensor | None,
     residual: Tensor | None,
-    relu: bool,
+    low: float,
+    high: float,
 ) -> Tensor:
-    """relu?((x - mean) * invstd * weight + bias + residual); x [N, ..., C], the rest but residual [C]."""
+    """(x - mean) * invstd * weight + bias + residual, clamped; x [N, ..., C], the rest but residual [C].
+
+    Limits of -inf and inf clamp nothing.
+    """
     out = (x - mean) * (invstd if weight is None else invstd * weight)
     out = out if bias is None else out + bias
     out = out if residual is None else out + residual
-    return torch.relu(out) if relu else out
+    return torch.clamp(out, low, high)
 
 
 @_define(
-    "norm_grad(Tensor g, Tensor x, Tensor mean, Tensor invstd, Tensor? weight, Tensor? out, Tensor? more, "
-    "bool train) -> (Tensor, Tensor, Tensor, Tensor)"
+    "norm_grad(Tensor g, Tensor x, Tensor mean, Tensor invstd, Tensor? weight, Tensor? bias, Tensor? out, "
+    "Tensor? more, bool train, float low, float high) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 def norm_grad(
     g: Tensor,
@@ -134,17 +139,24 @@ def norm_grad(
     mean: Tensor,
     invstd: Tensor,
     weight: Tensor | None,
+    bias: Tensor | None,
     out: Tensor | None,
     more: Tensor | None,
     train: bool,
+    low: float,
+    high: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of (x, weight, bias) of `norm`, and the masked gradient, which is the residual's.
 
-    The result's gradient is g + more, and zero where `out`, the result of the ReLU, is not above zero. train:
-    mean and invstd are x's own, so that it has a gradient through them (Ioffe and Szegedy 2015, part 3).
+    The result's gradient is g + more, and zero where `out`, the clamped result, is not strictly between the
+    limits; without `out` the norm of x without residual takes its place. train: mean and invstd are x's own,
+    so that it has a gradient through them (Ioffe and Szegedy 2015, part 3).
     """
     g = g.clone() if more is None else g + more
-    g = g if out is None else relu_grad(g, out)
+    if math.isfinite(low) or math.isfinite(high):
+        g = clamp_grad(
+            g, norm(x, mean, invstd, weight, bias, None, low, high) if out is None else out, low, high
+        )
     axes = list(range(x.dim() - 1))
     centred, total = x - mean, g.sum(axes)
     along = (g * centred).sum(axes) * invstd
@@ -154,10 +166,46 @@ def norm_grad(
     return gx * (invstd if weight is None else invstd * weight), along, total, g
 
 
-@_define("relu_grad(Tensor g, Tensor out) -> Tensor")
-def relu_grad(g: Tensor, out: Tensor) -> Tensor:
-    """g where ReLU's result `out` is above zero, else 0."""
-    return torch.where(out > 0, g, torch.zeros_like(g))
+@_define("clamp_grad(Tensor g, Tensor out, float low, float high) -> Tensor")
+def clamp_grad(g: Tensor, out: Tensor, low: float, high: float) -> Tensor:
+    """g where `out`, what was or will be clamped, is strictly between the limits, else 0."""
+    return torch.where((out > low) & (out < high), g, torch.zeros_like(g))
+
+
+@_define("layer_norm(Tensor x, Tensor? weight, Tensor? bias, float eps) -> (Tensor, Tensor, Tensor)")
+def layer_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x [..., C] normalised over its last axis, and mean and 1/std [..., 1] (Ba et al. 2016)."""
+    mean = x.mean(-1, keepdim=True)
+    centred = x - mean
+    invstd = torch.rsqrt((centred * centred).mean(-1, keepdim=True) + eps)
+    out = centred * invstd
+    out = out if weight is None else out * weight
+    return out if bias is None else out + bias, mean, invstd
+
+
+@_define(
+    "layer_norm_grad(Tensor g, Tensor x, Tensor mean, Tensor invstd, Tensor? weight) "
+    "-> (Tensor, Tensor, Tensor)"
+)
+def layer_norm_grad(
+    g: Tensor, x: Tensor, mean: Tensor, invstd: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of (x, weight, bias) of `layer_norm`."""
+    normalised = (x - mean) * invstd
+    scaled = g if weight is None else g * weight
+    along = (scaled * normalised).mean(-1, keepdim=True)
+    gx = (scaled - scaled.mean(-1, keepdim=True) - normalised * along) * invstd
+    rest = list(range(x.dim() - 1))
+    return gx, (g * normalised).sum(rest), g.sum(rest)
+
+
+@_define("gelu_grad(Tensor g, Tensor x) -> Tensor")
+def gelu_grad(g: Tensor, x: Tensor) -> Tensor:
+    """g times the derivative of x Phi(x) (Hendrycks and Gimpel 2016)."""
+    cdf = 0.5 * (1 + torch.erf(x * math.sqrt(0.5)))
+    return g * (cdf + x * torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi))
 
 
 def _conv_flops(x: Ints, w: Ints, *rest: Any, out_shape: Any = None, **named: Any) -> int:
