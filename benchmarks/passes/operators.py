@@ -14,10 +14,11 @@ import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from passes import bound
+from passes import bound, session
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "step"))
 
@@ -25,18 +26,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "step"))
 def profiled(path: Path, runtime: str, threads: int, steps: int, folder: Path) -> dict[str, float]:
     """Operator -> milliseconds of a step, the median over `steps` after one to warm up."""
     import numpy as np
-    import onnxruntime
 
     from pi_runtime.onnx_engine import kernels
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.enable_mem_pattern = False
-    options.enable_profiling = True
-    if runtime == "onnx-clue":
-        options.register_custom_ops_library(str(kernels()))
-    options.profile_file_prefix = str(folder / "profile")
-    made = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    def prepare(options: Any) -> None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(folder / "profile")
+        if runtime == "onnx-clue":
+            options.register_custom_ops_library(str(kernels()))
+
+    made = session(path, threads, prepare)
     binding, _arrays = bound(made)
     for _ in range(steps + 1):
         made.run_with_iobinding(binding)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 NONE = "none of them"
 
 
-def session(path: Path, threads: int) -> Any:
-    """A session with the options of pi_runtime's engine, but an arena of its own."""
+def session(path: Path, threads: int, prepare: Callable[[Any], None] = lambda options: None) -> Any:
+    """A session with the options of pi_runtime's engine, but an arena of its own; `prepare` may add some."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -32,6 +33,7 @@ def session(path: Path, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.enable_mem_pattern = False
+    prepare(options)
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

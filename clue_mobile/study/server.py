@@ -80,7 +80,8 @@ class Server:
                     told = json.loads(line)
                     self._start(told["id"], Task.from_json(told["task"]), told["seconds"])
                 limits = [left for c in self.children.values() if (left := c.left()) is not None]
-                for key, _ in self.selector.select(max(0.0, min(limits)) if limits else None):
+                # processor time is told in ticks of 10 ms: asking more often would only spin
+                for key, _ in self.selector.select(max(0.01, min(limits)) if limits else None):
                     got = os.read(key.fd, 1 << 16)
                     if key.fd != self.into:
                         self._heard(self.children[key.fd], got)
