@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -26,18 +27,31 @@ def median(rounds: Rounds, name: str) -> float | None:
     return statistics.median(found) if found else None
 
 
-def disagreement(losses: Sequence[float], reference: Sequence[float]) -> str | None:
+def spread(losses: Sequence[float], reference: Sequence[float]) -> list[float]:
+    """For each step the largest distance so far of two runs that differ by rounding alone."""
+    apart = (abs(value - wanted) for value, wanted in zip(losses, reference, strict=True))
+    return list(itertools.accumulate(apart, max))
+
+
+def disagreement(
+    losses: Sequence[float], reference: Sequence[float], rounding: Sequence[float]
+) -> str | None:
     """What is wrong with a peer's first losses; None where each is within TOLERANCE of the first one's size.
+
+    Where rounding alone (`spread`) drives them further apart, twice that is allowed, but never more than
+    half of what the reference moves at most: a loss that stands still is always wrong.
 
     Raises ValueError where the reference itself moves too little to tell anything.
     """
     scale = abs(reference[0])
-    if max(abs(value - reference[0]) for value in reference) < LEAST_MOVE * scale:
+    moved = max(abs(value - reference[0]) for value in reference)
+    if moved < LEAST_MOVE * scale:
         raise ValueError(
             f"the reference's losses {_list(reference)} move by under {LEAST_MOVE:.0%}: nothing to compare"
         )
-    for number, (value, wanted) in enumerate(zip(losses, reference, strict=True), 1):
-        if not math.isfinite(value) or abs(value - wanted) > TOLERANCE * scale:
+    for number, (value, wanted, apart) in enumerate(zip(losses, reference, rounding, strict=True), 1):
+        allowed = min(max(TOLERANCE * scale, 2 * apart), moved / 2)
+        if not math.isfinite(value) or abs(value - wanted) > allowed:
             return f"loss {number} is {value:.4f} where PyTorch has {wanted:.4f}"
     return None
 

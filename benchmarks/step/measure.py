@@ -13,7 +13,7 @@ from typing import Any
 
 import figures
 from pool import EXPORT_S, SETUP_S, TURN_S, Process, RowError, once
-from work import EAGER, GEMM, HERE, PEERS, PLAIN, REFERENCES, ROOT, Peer, Work, module_of
+from work import EAGER, GEMM, HERE, LAYOUT, PEERS, PLAIN, REFERENCES, ROOT, Peer, Work, module_of
 from worker import FIRST_LOSSES
 
 from pi_runtime import device
@@ -240,7 +240,11 @@ def _begin(cell: Cell, peers: Sequence[Peer], workers: dict[str, Process]) -> di
             continue
         cell.losses[peer.name] = found["losses"]
         if peer.name != GEMM:
-            wrong = figures.disagreement(found["losses"], cell.losses[_reference(peer)])
+            wrong = figures.disagreement(
+                found["losses"],
+                cell.losses[_reference(peer)],
+                figures.spread(cell.losses.get(LAYOUT, cell.losses[EAGER]), cell.losses[EAGER]),
+            )
             if wrong is not None:
                 cell.fail(peer, RowError("wrong", wrong))
                 workers[peer.name].stop()

@@ -26,6 +26,7 @@ from work import (  # noqa: E402
     CELLS,
     EAGER,
     GEMM,
+    LAYOUT,
     LOSSES,
     MODELS,
     PLAIN,
@@ -103,7 +104,7 @@ def run_cell(options: argparse.Namespace, model: str, batch: int, threads: int) 
     folder = prepare.make(options.cache, model, batch, options.loss)
     work = Work.read(folder, threads)
     peers = [peer(name) for name in names]
-    needed = {EAGER, GEMM} | {PLAIN for other in peers if not other.momentum}
+    needed = {EAGER, LAYOUT, GEMM} | {PLAIN for other in peers if not other.momentum}
     peers = [peer(name) for name in REFERENCES if name in needed] + [p for p in peers if p.name not in needed]
     memory = options.memory or 0.7 * free_memory()
     settings = Settings(options.cache, options.rounds, options.starts, options.row_seconds, int(memory * 1e9))

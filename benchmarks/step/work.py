@@ -182,6 +182,7 @@ def peer_names() -> Iterator[str]:
     yield from (name for name in found if name not in REFERENCES)
 
 
-# what others are compared with, in every run: eager PyTorch, the same without momentum, the machine's GEMM
-EAGER, PLAIN, GEMM = "eager", "eager_plain", "gemm"
-REFERENCES = (EAGER, PLAIN, GEMM)
+# what others are compared with, in every run: eager PyTorch, the same without momentum, the same in its other
+# layout (how far rounding alone drives losses apart), the machine's GEMM
+EAGER, PLAIN, LAYOUT, GEMM = "eager", "eager_plain", "eager_channels_last", "gemm"
+REFERENCES = (EAGER, PLAIN, LAYOUT, GEMM)

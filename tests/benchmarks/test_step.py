@@ -90,7 +90,12 @@ def write_peer(
 
 def references(place: Path) -> list[work.Peer]:
     plain = write_peer(place, work.PLAIN, momentum=False)
-    return [write_peer(place, work.EAGER), plain, write_peer(place, work.GEMM)]
+    return [
+        write_peer(place, work.EAGER),
+        plain,
+        write_peer(place, work.LAYOUT),
+        write_peer(place, work.GEMM),
+    ]
 
 
 def the_work(place: Path) -> work.Work:
@@ -131,7 +136,7 @@ def test_peers_take_turns_and_each_is_divided_by_eager_of_its_round(place: Path)
     shown = [line for line in told if line.startswith("round")]
     assert [line.split(",")[0] for line in shown] == ["round 1/2", "round 2/2"]
     names = [word for word in shown[0].partition(": ")[2].split() if not word.isdecimal()]
-    assert names == ["eager", "eager_plain", "gemm", "slow", "bare"]
+    assert names == ["eager", "eager_plain", "eager_channels_last", "gemm", "slow", "bare"]
 
 
 def test_rows_whose_losses_differ_are_wrong_and_have_no_ratio(place: Path) -> None:
@@ -275,9 +280,9 @@ def test_finished_rows_are_not_measured_again(
         return json.loads((place / "r" / "digits_cnn-b16-t1.json").read_text())
 
     first = go("--rows", "one")
-    assert set(first["rows"]) == {"eager", "gemm", "one"}
+    assert set(first["rows"]) == {"eager", "eager_channels_last", "gemm", "one"}
     second = go()
-    assert set(second["rows"]) == {"eager", "eager_plain", "gemm", "one", "two"}
+    assert set(second["rows"]) == {"eager", "eager_plain", "eager_channels_last", "gemm", "one", "two"}
     assert second["rows"]["one"] == first["rows"]["one"]
     capsys.readouterr()
     assert go() == second

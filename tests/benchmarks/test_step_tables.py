@@ -31,15 +31,28 @@ def test_ratios_are_medians_over_the_rounds_that_have_both() -> None:
 
 
 def test_losses_agree_within_a_hundredth_of_the_first() -> None:
-    reference = [2.0, 1.8, 1.5, 1.1, 0.6]
-    assert figures.disagreement([2.0, 1.81, 1.5, 1.1, 0.615], reference) is None
+    reference, equal = [2.0, 1.8, 1.5, 1.1, 0.6], [0.0] * 5
+    assert figures.disagreement([2.0, 1.81, 1.5, 1.1, 0.615], reference, equal) is None
     assert (
-        figures.disagreement([2.0, 1.8, 1.5, 1.1, 0.63], reference)
+        figures.disagreement([2.0, 1.8, 1.5, 1.1, 0.63], reference, equal)
         == "loss 5 is 0.6300 where PyTorch has 0.6000"
     )
-    assert figures.disagreement([2.0, 1.8, float("nan"), 1.1, 0.6], reference) is not None
+    assert figures.disagreement([2.0, 1.8, float("nan"), 1.1, 0.6], reference, equal) is not None
     with pytest.raises(ValueError, match="nothing to compare"):
-        figures.disagreement([2.0] * 5, [2.0, 2.01, 2.0, 1.99, 2.0])
+        figures.disagreement([2.0] * 5, [2.0, 2.01, 2.0, 1.99, 2.0], equal)
+
+
+def test_where_rounding_drives_losses_apart_twice_as_far_is_allowed() -> None:
+    reference = [2.0, 1.8, 1.5, 1.1, 0.6]
+    rounding = figures.spread([2.0, 1.8, 1.54, 1.09, 0.6], reference)
+    assert rounding == pytest.approx([0, 0, 0.04, 0.04, 0.04])
+    assert figures.disagreement([2.0, 1.8, 1.5, 1.1, 0.67], reference, rounding) is None
+    for number, losses in ((2, [2.0, 1.83, 1.5, 1.1, 0.6]), (5, [2.0, 1.8, 1.5, 1.1, 0.69])):
+        found = figures.disagreement(losses, reference, rounding)
+        assert found is not None
+        assert found.startswith(f"loss {number} ")
+    still = figures.disagreement([2.0] * 5, reference, [0, 1, 1, 1, 1])  # whatever rounding does
+    assert still is not None
 
 
 def test_starts_are_medians_with_ratios_of_the_same_round() -> None:
