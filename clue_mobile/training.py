@@ -1,4 +1,4 @@
-"""Training a classifier from scratch: one-cycle SGD on the CPU, resumable to the bit.
+"""Training a classifier from scratch: one-cycle SGD or AdamW on the CPU, resumable to the bit.
 
 Nothing is chosen by looking at validation images: the weights are those after the last epoch.
 """
@@ -27,6 +27,7 @@ from clue_mobile.spec import ModelSpec
 
 Augment = Literal["crop_flip", "none"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Optimizer = Literal["sgd", "adamw"]
 Images = np.ndarray[Any, np.dtype[np.uint8]]
 Labels = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -42,6 +43,10 @@ class TrainConfig:
     """How to train. `lr` is the peak of the one-cycle schedule; `exclude_class` leaves a class out.
 
     Leaving the forget class out gives the retrained reference that unlearning is measured against.
+
+    optimizer: "sgd" with Nesterov's `momentum`, or "adamw" (Loshchilov and Hutter, 2019), whose first beta
+    is `momentum`, the second 0.999, and whose weight decay is apart from the gradient: what a transformer
+    needs, with an lr of about 0.001 and a weight decay of about 0.05.
     """
 
     epochs: int = 36
@@ -52,6 +57,7 @@ class TrainConfig:
     label_smoothing: float = 0.0
     augment: Augment = "crop_flip"
     precision: Precision = "auto"
+    optimizer: Optimizer = "sgd"
     seed: int = 0
     exclude_class: int | None = None
 
@@ -67,10 +73,9 @@ class TrainConfig:
         ):
             if not fits:
                 raise ClueError(f"{name} must be {range_}, not {getattr(self, name)}")
-        if self.augment not in get_args(Augment):
-            raise unknown("augment", self.augment, get_args(Augment))
-        if self.precision not in get_args(Precision):
-            raise unknown("precision", self.precision, get_args(Precision))
+        for name, choices in (("augment", Augment), ("precision", Precision), ("optimizer", Optimizer)):
+            if getattr(self, name) not in get_args(choices):
+                raise unknown(name, getattr(self, name), get_args(choices))
 
 
 def train(
@@ -116,13 +121,7 @@ def train(
     config = dataclasses.replace(config, precision=_resolve(config.precision))
     run = _identity(module, spec, images, labels, config)
     module.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        [parameter for parameter in module.parameters() if parameter.requires_grad],
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.momentum > 0,
-        weight_decay=config.weight_decay,
-    )
+    optimizer = _optimizer(module, config)
     history = _resume(checkpoint, run, module, optimizer)
     for epoch in range(len(history), config.epochs):
         start = time.perf_counter()
@@ -224,6 +223,14 @@ def _train_epoch(
         "loss": loss_sum / steps,
         "train_accuracy": right / (steps * batch),
     }
+
+
+def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    lr, momentum, decay = config.lr, config.momentum, config.weight_decay
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=lr, betas=(momentum, 0.999), weight_decay=decay)
+    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, nesterov=momentum > 0, weight_decay=decay)
 
 
 def _autocast(config: TrainConfig) -> AbstractContextManager[Any]:

@@ -22,7 +22,7 @@ from clue_mobile.cli.common import (
 from clue_mobile.errors import ClueError, unknown
 
 HELP = (
-    "Train a built-in model: one-cycle SGD, resumable after each epoch.\n\n"
+    "Train a built-in model: one-cycle SGD or AdamW, resumable after each epoch.\n\n"
     "--exclude trains the reference of unlearning, the model that never saw the class. --weights goes on "
     "from trained weights, with a schedule of its own.\n\n"
     "Example: clue-mobile train --model digits_cnn --data digits --epochs 30 --augment none --out "
@@ -40,6 +40,9 @@ def command(
     weight_decay: Annotated[float, typer.Option()] = 5e-4,
     augment: Annotated[str, typer.Option(help="crop_flip or none.")] = "crop_flip",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    optimizer: Annotated[
+        str, typer.Option(help="sgd, or adamw (for a transformer: --lr 0.001 --weight-decay 0.05).")
+    ] = "sgd",
     weights: Annotated[
         Path | None,
         typer.Option(
@@ -76,6 +79,7 @@ def command(
         weight_decay=weight_decay,
         augment=cast(training.Augment, augment),
         precision=cast(training.Precision, precision),
+        optimizer=cast(training.Optimizer, optimizer),
         seed=seed,
         exclude_class=left_out,
     )

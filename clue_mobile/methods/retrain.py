@@ -42,6 +42,7 @@ class Config(Checked):
     label_smoothing: float = 0.0
     augment: training.Augment = "crop_flip"
     precision: training.Precision = "auto"
+    optimizer: training.Optimizer = "sgd"
 
     LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {
         "epochs": COUNT,

@@ -194,7 +194,9 @@ def test_last_incomplete_batch_is_dropped(batch: int, sizes: list[int]) -> None:
 
 
 def test_one_step_is_sgd_with_nesterov_momentum_and_weight_decay() -> None:
-    config = TrainConfig(epochs=1, lr=0.1, batch=30, weight_decay=0.5, label_smoothing=0.1, augment="none")
+    config = TrainConfig(
+        epochs=1, lr=0.1, batch=30, weight_decay=0.5, label_smoothing=0.1, augment="none", precision="float32"
+    )
     module, reference = (nn.Sequential(nn.Flatten(), nn.Linear(72, 3, bias=False)) for _ in range(2))
     reference.load_state_dict(module.state_dict())
     x = (torch.tensor(IMAGES).permute(0, 3, 1, 2) / 255 - torch.tensor([[[0.4]], [[0.6]]])) / torch.tensor(
@@ -212,6 +214,22 @@ def test_one_step_is_sgd_with_nesterov_momentum_and_weight_decay() -> None:
     torch.testing.assert_close(module[1].weight, expected)
     assert history[0]["loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert history[0]["validation_accuracy"] is None
+
+
+def test_one_step_of_adamw_moves_each_weight_by_lr_and_decays_it_apart() -> None:
+    config = TrainConfig(
+        epochs=1, lr=0.1, batch=30, weight_decay=0.5, augment="none", precision="float32", optimizer="adamw"
+    )
+    module, reference = (nn.Sequential(nn.Flatten(), nn.Linear(72, 3, bias=False)) for _ in range(2))
+    reference.load_state_dict(module.state_dict())
+    x = to_input(torch.tensor(IMAGES), SPEC)
+    nn.functional.cross_entropy(reference(x), torch.tensor(LABELS)).backward()
+    weight, lr = reference[1].weight, one_cycle(0, 1, 0.1)
+    expected = weight * (1 - 0.5 * lr) - lr * weight.grad.sign()  # both moments' first estimates: g and g^2
+
+    train(module, SPEC, IMAGES, LABELS, config)
+
+    torch.testing.assert_close(module[1].weight, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_crop_flip_moves_each_image_by_itself() -> None:
@@ -342,6 +360,7 @@ def test_accuracy_counts_right_answers() -> None:
         ({"seed": -1}, "seed must be at least 0"),
         ({"augment": "flip"}, "did you mean 'crop_flip'"),
         ({"precision": "float16"}, "did you mean 'bfloat16'"),
+        ({"optimizer": "adam"}, "did you mean 'adamw'"),
     ],
 )
 def test_config_that_cannot_be(change: dict[str, Any], message: str) -> None:
