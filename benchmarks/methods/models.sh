@@ -3,7 +3,8 @@
 #   benchmarks/methods/models.sh DATA START OUT
 # START has resnet20_cifar10.safetensors and resnet20_cifar10_without_airplane.safetensors (36 and 32 epochs with crops and
 # flips); the one without frog is trained alike here. All are then finished without augmentation at a small rate, so that the
-# retain accuracy, measured on images as they are stored, comes near that of the published models. Resumable.
+# retain accuracy, measured on images as they are stored, comes near that of the published models. Resumable. What it
+# wrote lies in benchmarks/methods/models.
 set -euo pipefail
 data=$1 start=$2 out=$3
 export OMP_NUM_THREADS=1

@@ -9,7 +9,9 @@ common=(--model resnet20 --data "$data" --validation 500 --weights "$models/whol
 tuned=ga,rl,be,bs,clue,ssd,salun,iu,lu,unsir
 case $stage in
 tune)
-    clue-mobile tune "${common[@]}" --method $tuned --forget deer --trials 12 --trial-seconds 90 --out "$out/tuned"
+    search() { clue-mobile tune "${common[@]}" --method "$1" --forget deer --trials 12 --trial-seconds "$2" --out "$out/tuned"; }
+    search ga,rl,be,bs,clue,salun,lu,unsir 90
+    search ssd,iu 240 # each trial reads all training images once
     cp "$out/tuned/hyperparameters.json" "$here/hyperparameters.json"
     ;;
 table)
