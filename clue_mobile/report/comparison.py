@@ -96,16 +96,21 @@ class Comparison:
 def newest(rows: Iterable[Row]) -> list[Row]:
     """Of everything in a file the rows that belong together: the newest of each method, variant, forget set,
     class and seed, on the newest row's model and data, in each method and variant with its newest
-    configuration."""
+    configuration. The retrained models of different classes are weights of their own, so there it is the
+    newest of the class."""
     every = list(rows)
     if not every:
         return []
     last = every[-1]
     every = [row for row in every if all(row[name] == last[name] for name in ("model", "data"))]
-    shape = {(row["method"], row["variant"]): (row["config"], row["batch"], row["code"]) for row in every}
+
+    def configured(row: Row) -> tuple[Any, ...]:
+        return row["method"], row["variant"], row["forget_class"] if row["method"] == RETRAIN else None
+
+    shape = {configured(row): (row["config"], row["batch"], row["code"]) for row in every}
     kept = {}
     for row in every:
-        if (row["config"], row["batch"], row["code"]) == shape[row["method"], row["variant"]]:
+        if (row["config"], row["batch"], row["code"]) == shape[configured(row)]:
             kept[*_line_key(row), row["forget_class"], row["seed"]] = row
     return list(kept.values())
 

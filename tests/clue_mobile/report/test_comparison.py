@@ -115,6 +115,14 @@ def test_the_newest_configuration_of_a_method_counts() -> None:
     assert newest([]) == []
 
 
+def test_the_retrained_model_of_each_class_has_a_configuration_of_its_own() -> None:
+    first = {**ROWS[2], "config": {"weights": "a"}}
+    second = {**ROWS[2], "config": {"weights": "b"}, "forget_class": 1, "class_name": "b"}
+    again = {**first, "config": {"weights": "c"}}
+    assert newest([first, second]) == [first, second]
+    assert newest([first, second, again]) == [second, again]
+
+
 CUT = [ROWS[0], ROWS[2], *ROWS[4:]]  # one run of the references
 
 
