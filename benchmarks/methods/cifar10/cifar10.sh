@@ -15,7 +15,7 @@ tune)
     cp "$out/tuned/hyperparameters.json" "$here/hyperparameters.json"
     ;;
 table)
-    clue-mobile compare "${common[@]}" --methods $tuned,fisher,logit_mask --classes airplane,frog --seeds 3 \
+    clue-mobile compare "${common[@]}" --methods $tuned,fisher,logit_mask --classes airplane,frog --seeds 3 --jobs 2 \
         --retrained "airplane=$models/without_0.safetensors" --retrained "frog=$models/without_6.safetensors" \
         --hyperparameters "$here/hyperparameters.json" --out "$out/table"
     ;;
