@@ -92,6 +92,13 @@ def command(
             "saw), or train,test."
         ),
     ] = "train",
+    retain_images: Annotated[
+        str,
+        typer.Option(
+            help="On how many training images of the other classes RA and the attacks are measured: a number "
+            "(drawn once, the same for all runs; most of a short run's time is evaluation), or all."
+        ),
+    ] = "all",
     card: Annotated[
         Path | None, typer.Option(help="A model card, JSON: classes, input_shape, ...", show_default=False)
     ] = None,
@@ -130,7 +137,8 @@ def command(
     study = compare.Study(
         setting, out, compare.choose(methods, given), labels, tuple(range(seeds)), given, batch, weights,
         _retrained(retrained or [], spec.classes, labels), settings(training or []), original_per_seed,
-        threads, cell_seconds, retry_failed, _sources(forget_from), _numbers(forget_images),
+        threads, cell_seconds, retry_failed, _sources(forget_from),
+        _numbers("--forget-images", forget_images), *_numbers("--retain-images", retain_images, one=True),
     )  # fmt: skip
     dataset = load_data(data, spec, validation, as_json)
     if dry_run:
@@ -211,13 +219,12 @@ def _sources(text: str) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _numbers(text: str) -> tuple[int | None, ...]:
-    words = dict.fromkeys(word.strip() for word in text.split(","))
+def _numbers(option: str, text: str, one: bool = False) -> tuple[int | None, ...]:
+    words = [text] if one else list(dict.fromkeys(word.strip() for word in text.split(",")))
     for word in words:
         if word != "all" and not (word.isdecimal() and int(word) > 0):
-            raise ClueError(
-                f"--forget-images must be numbers above 0 or all, such as 10,50,all, not {word!r}"
-            )
+            right = "a number above 0 or all" if one else "numbers above 0 or all, such as 10,50,all"
+            raise ClueError(f"{option} must be {right}, not {word!r}")
     return tuple(None if word == "all" else int(word) for word in words)
 
 

@@ -13,7 +13,15 @@ from pathlib import Path
 from clue_mobile.data import arrays, files
 from clue_mobile.data.pixels import check_input_shape
 from clue_mobile.data.splits import Dataset, Progress, Split
-from clue_mobile.data.subsets import Poisoned, attack_set, poison, random_images, random_share, trigger
+from clue_mobile.data.subsets import (
+    Poisoned,
+    attack_set,
+    poison,
+    random_images,
+    random_others,
+    random_share,
+    trigger,
+)
 from clue_mobile.errors import ClueError
 
 __all__ = [
@@ -25,6 +33,7 @@ __all__ = [
     "load",
     "poison",
     "random_images",
+    "random_others",
     "random_share",
     "trigger",
 ]

@@ -43,9 +43,18 @@ def random_images(split: Split, label: int, count: int, seed: int = 0) -> Mask:
     places = np.flatnonzero(split.labels == label)
     if not 1 <= count <= len(places):
         raise ClueError(f"{count} images of class {label} cannot be drawn: it has {len(places)}")
-    mask = np.zeros(len(split), bool)
-    mask[np.random.RandomState(seed).permutation(places)[:count]] = True
-    return mask
+    return _picked(len(split), places, count, seed)
+
+
+def random_others(split: Split, label: int, count: int, seed: int = 0) -> Mask:
+    """Pick `count` random images of all classes but `label`.
+
+    Raises ClueError where the other classes have fewer together, or the count is below 1.
+    """
+    places = np.flatnonzero(split.labels != label)
+    if not 1 <= count <= len(places):
+        raise ClueError(f"{count} images of the other classes cannot be drawn: they have {len(places)}")
+    return _picked(len(split), places, count, seed)
 
 
 def poison(split: Split, label: int, share: float, seed: int = 0, size: int | None = None) -> Poisoned:
@@ -90,7 +99,10 @@ def trigger(images: npt.NDArray[np.uint8], size: int | None = None) -> npt.NDArr
 def _drawn(number: int, places: npt.NDArray[np.intp], share: float, seed: int) -> Mask:
     if not 0 < share <= 1:
         raise ClueError(f"the share must be above 0 and at most 1, not {share}")
-    count = max(1, round(share * len(places)))
+    return _picked(number, places, max(1, round(share * len(places))), seed)
+
+
+def _picked(number: int, places: npt.NDArray[np.intp], count: int, seed: int) -> Mask:
     mask = np.zeros(number, bool)
     mask[np.random.RandomState(seed).permutation(places)[:count]] = True
     return mask

@@ -22,6 +22,7 @@ References = Mapping[tuple[str, int], Scores]
 """The mean scores of the retrained models, by block and class."""
 
 ORIGINAL, RETRAIN = "original", "retrain"
+SHARED = ("model", "data", "retain_images")
 
 METRICS = {
     "ua": ("UA", 2), "ra": ("RA", 2), "ta": ("TA", 2), "mia": ("MIA", 2), "gap": ("Avg. gap", 2),
@@ -80,7 +81,8 @@ class Line:
 @dataclass(frozen=True)
 class Comparison:
     """One table: forgetting `class_name` ("" for all of `forgotten`). Accuracies of the original over all
-    classes, in percent."""
+    classes, in percent. retain_images: on how many training images of the other classes RA was measured, None
+    for all."""
 
     model: str
     source: str
@@ -91,18 +93,19 @@ class Comparison:
     train_accuracy: Stat | None
     test_accuracy: Stat | None
     lines: tuple[Line, ...]
+    retain_images: int | None = None
 
 
 def newest(rows: Iterable[Row]) -> list[Row]:
     """Of everything in a file the rows that belong together: the newest of each method, variant, forget set,
-    class and seed, on the newest row's model and data, in each method and variant with its newest
-    configuration. The retrained models of different classes are weights of their own, so there it is the
-    newest of the class."""
+    class and seed, on the newest row's model, data and retained images, in each method and variant with its
+    newest configuration. The retrained models of different classes are weights of their own, so there it is
+    the newest of the class."""
     every = list(rows)
     if not every:
         return []
     last = every[-1]
-    every = [row for row in every if all(row[name] == last[name] for name in ("model", "data"))]
+    every = [row for row in every if all(row.get(name) == last.get(name) for name in SHARED)]
 
     def configured(row: Row) -> tuple[Any, ...]:
         return row["method"], row["variant"], row["forget_class"] if row["method"] == RETRAIN else None
@@ -154,6 +157,7 @@ def _comparison(rows: Sequence[Row], labels: Sequence[int], references: Referenc
         _stat(originals, lambda row: row["train_accuracy"]),
         _stat(originals, lambda row: row["test_accuracy"]),
         tuple(_line(own, references) for own in by_method.values()),
+        chosen[0].get("retain_images"),
     )
 
 

@@ -111,6 +111,11 @@ def beside(comparison: Comparison) -> list[str]:
         said.append(
             "Original over all classes: {} % of the training, {} % of the test images".format(*accuracies)
         )
+    if comparison.retain_images:
+        said.append(
+            f"RA and the attacks: {comparison.retain_images:,} training images of the other classes, drawn "
+            "once, the same in all runs"
+        )
     if comparison.threads:
         said.append(f"Each run in a process of its own, threads: {', '.join(map(str, comparison.threads))}")
     for line in comparison.lines:

@@ -37,7 +37,7 @@ def measured(task: Task, spec: ModelSpec, dataset: Dataset) -> dict[str, Any]:
     forgotten = labels == cell.forget_class
 
     def evaluated(module: nn.Module) -> dict[str, Any]:
-        found = score(predictor(module, spec), dataset, cell.forget_class, seed=cell.seed)
+        found = score(predictor(module, spec), cell.measured_on(dataset), cell.forget_class, seed=cell.seed)
         return {"scores": found.to_json(), "deep": None}
 
     new = models.load(spec, None, seed=cell.seed)

@@ -91,7 +91,8 @@ def evaluated(module: nn.Module, spec: ModelSpec, dataset: Dataset, task: Task) 
     from clue_mobile.evaluate.deep import extended
     from clue_mobile.evaluate.eager import final_linear, predictor
 
-    label, seed = task.cell.forget_class, task.cell.seed
+    label, seed, every = task.cell.forget_class, task.cell.seed, dataset.train.labels
+    dataset = task.cell.measured_on(dataset)
     deep: dict[str, Any] | None
     try:
         final_linear(module, spec)
@@ -104,7 +105,7 @@ def evaluated(module: nn.Module, spec: ModelSpec, dataset: Dataset, task: Task) 
     return {
         "scores": scores.to_json(),
         "deep": deep,
-        "train_accuracy": _over_all(dataset.train.labels, label, scores.ua, scores.ra),
+        "train_accuracy": _over_all(every, label, scores.ua, scores.ra),
         "test_accuracy": _over_all(dataset.test.labels, label, scores.forget_test, scores.ta),
     }
 

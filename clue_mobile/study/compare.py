@@ -43,7 +43,8 @@ class Study:
     weights: the original's; None trains it by `training`, once, or for each seed where `per_seed` is set.
     retrained: by class, weights to take instead of training without it. batch: for methods whose
     hyperparameters name none. seconds: a cell's time limit. forget_from, forget_images: which of a class's
-    images the methods are told to forget, see `Cell`; each pair is a run of its own.
+    images the methods are told to forget, see `Cell`; each pair is a run of its own. retain_images: on how
+    many training images of the other classes RA is measured, see `Cell`.
     """
 
     setting: Setting
@@ -62,6 +63,7 @@ class Study:
     retry_failed: bool = False
     forget_from: tuple[str, ...] = ("train",)
     forget_images: tuple[int | None, ...] = (None,)
+    retain_images: int | None = None
 
     @property
     def forget_sets(self) -> list[tuple[str, int | None]]:
@@ -136,7 +138,7 @@ def plan(study: Study, dataset: Dataset) -> Plan:
     hashes = {path: sha256_file(path) for path in made}
     given = {label: sha256_file(path) for label, path in study.retrained.items()}
     runs = [(name, *_configured(name, study)) for name in study.chosen]
-    _check_forget_sets(study, dataset)
+    _check_numbers(study, dataset)
     first, second, then = list[Cell](), list[Cell](), list[Cell]()
     for seed in study.seeds:
         weights = hashes.get(originals[seed], "")
@@ -149,7 +151,9 @@ def plan(study: Study, dataset: Dataset) -> Plan:
                 cell = Cell(method, variant, config, spec.model, label, seed, batch, weights, data, code)
                 sets = [WHOLE_CLASS] if method in methods.BLOCKS else study.forget_sets
                 then += [dataclasses.replace(cell, forget_from=f, forget_images=n) for f, n in sets]
-    return Plan((*first, *second, *then), originals, {p: c for p, c in training.items() if not p.exists()})
+    cells = (*first, *second, *then)
+    cells = tuple(dataclasses.replace(cell, retain_images=study.retain_images) for cell in cells)
+    return Plan(cells, originals, {p: c for p, c in training.items() if not p.exists()})
 
 
 def run(
@@ -208,8 +212,16 @@ def estimate(study: Study, cells: Sequence[Cell], jobs: int) -> tuple[list[tuple
     return states, sum(sum(values) / len(values) for values in means) / jobs
 
 
-def _check_forget_sets(study: Study, dataset: Dataset) -> None:
-    """Refuse, before anything runs, more images than some class has."""
+def _check_numbers(study: Study, dataset: Dataset) -> None:
+    """Refuse, before anything runs, more images than there are."""
+    for label in study.classes:
+        held = int((dataset.train.labels != label).sum())
+        if study.retain_images is not None and not 1 <= study.retain_images <= held:
+            name = study.setting.spec.classes[label]
+            raise ClueError(
+                f"--retain-images {study.retain_images}: the classes other than {name} have {held} training "
+                f"images; give a number from 1 to {held}, or all"
+            )
     for source, number in study.forget_sets:
         labels = dataset.require(source).labels
         for label in study.classes:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from clue_mobile import data
-from clue_mobile.data import Dataset, Split, random_images
+from clue_mobile.data import Dataset, Split, random_images, random_others
 from clue_mobile.spec import ModelSpec
 
 ORIGINAL, RETRAIN = "original", "retrain"
@@ -26,7 +26,8 @@ class Cell:
     config: every hyperparameter (for `retrain`: the training's, or the sha256 of the file that was given).
     weights: sha256 of the original's file. data: see `data_identity`. code: sha256 of a method's own file.
     forget_from, forget_images: the forget set is so many images of the class, drawn with the seed from the
-    training or the test images; None takes all.
+    training or the test images; None takes all. retain_images: so many training images of the other classes,
+    the same in all cells, are what RA and the attacks are measured on; None takes all.
     """
 
     method: str
@@ -41,13 +42,14 @@ class Cell:
     code: str = ""
     forget_from: str = "train"
     forget_images: int | None = None
+    retain_images: int | None = None
 
     @property
     def key(self) -> str:
-        """16 hexadecimal digits of the sha256 of all fields; of the forget set's only where it is not all
-        training images of the class, so that results from before there was a choice keep their keys."""
+        """16 hexadecimal digits of the sha256 of all fields; of those that choose images only where they do
+        not take all training images, so that results from before there was a choice keep their keys."""
         fields = dataclasses.asdict(self)
-        for name, whole in (("forget_from", "train"), ("forget_images", None)):
+        for name, whole in (("forget_from", "train"), ("forget_images", None), ("retain_images", None)):
             if fields[name] == whole:
                 del fields[name]
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
@@ -59,6 +61,15 @@ class Cell:
         if self.forget_images is None:
             return split.of_class(self.forget_class)
         return split.select(random_images(split, self.forget_class, self.forget_images, self.seed))
+
+    def measured_on(self, dataset: Dataset) -> Dataset:
+        """The data set whose images the cell is scored on: of the other classes' training images only the
+        drawn ones. Raises ClueError where there are fewer."""
+        if self.retain_images is None:
+            return dataset
+        kept = random_others(dataset.train, self.forget_class, self.retain_images)
+        kept |= dataset.train.labels == self.forget_class
+        return dataclasses.replace(dataset, train=dataset.train.select(kept))
 
 
 @dataclass(frozen=True)

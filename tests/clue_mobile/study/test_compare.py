@@ -231,6 +231,42 @@ def test_the_forget_set_of_a_cell(digits_data: Any) -> None:
     assert (unseen.images == digits_data.test.of_class(3).images).all()
 
 
+def test_fewer_retained_images_are_measured(
+    place: Path, cli: Callable[..., tuple[int, str, str]], digits_weights: Path
+) -> None:
+    words = [*WORDS, "--weights", digits_weights, "--methods", "logit_mask", "--on", "here"]
+    words[words.index("--seeds") + 1] = "1"
+    assert cli(*words)[0] == 0
+    code, out, _ = cli(*words, "--retain-images", "20")
+    assert code == 0
+    assert "- RA and the attacks: 20 training images of the other classes, drawn once" in out
+    rows = Results(OUT).rows()
+    first, second = (
+        rows[: len(rows) // 2],
+        rows[len(rows) // 2 :],
+    )  # nothing of the first is taken for the second
+    assert [row["retain_images"] for row in second] == [20] * len(first)
+    for whole, part in zip(first, second, strict=True):
+        assert [whole["scores"][name] for name in ("ua", "ta")] == [
+            part["scores"][name] for name in ("ua", "ta")
+        ]
+        assert round(part["scores"]["ra"] / 5, 6) % 1 == 0  # a share of twenty
+    assert cli("compare", "--report-only", "--out", OUT)[1] == out
+
+
+def test_the_images_that_a_cell_is_measured_on(digits_data: Any) -> None:
+    cell = Cell("ga", "", {"lr": 0.1}, "digits_cnn", 3, 0, 8, "w", "d")
+    assert cell.measured_on(digits_data) is digits_data
+    some = replace(cell, retain_images=20)
+    assert some.key != cell.key
+    part = some.measured_on(digits_data)
+    counts = [(part.train.labels == 3).sum(), (part.train.labels != 3).sum()]
+    assert counts == [(digits_data.train.labels == 3).sum(), 20]
+    again = replace(some, seed=1).measured_on(digits_data)
+    assert (part.train.images == again.train.images).all()
+    assert part.test is digits_data.test
+
+
 BAD = {
     "method": (["--methods", "cleu"], "unknown method 'cleu': did you mean 'clue'? Choices: "),
     "file": (["--methods", "no.py"], "no file no.py to take a method from"),
@@ -255,6 +291,8 @@ BAD = {
     "too many": (["--forget-images", "4,17"], "--forget-images 17: class 0 has 16 train images; give"),
     "no number": (["--forget-images", "few"], "numbers above 0 or all, such as 10,50,all, not 'few'"),
     "zero": (["--forget-images", "0"], "numbers above 0 or all, such as 10,50,all, not '0'"),
+    "retained": (["--retain-images", "9,all"], "--retain-images must be a number above 0 or all, not"),
+    "too many retained": (["--retain-images", "9999"], "the classes other than 0 have"),
     "from": (["--forget-from", "photos"], "unknown source of forget images 'photos'"),
     "report": (["--report-only"], "there are no results in out"),
 }  # fmt: skip

@@ -73,7 +73,7 @@ class KillAndResumeTest {
         var furthest = 0L
         repeat(most) {
             val (done, killed) = killAtRandom(bundle.root, folder.resolve(name))
-            assertTrue(done == null || done >= furthest / 2, "kill $it: a request that has a checkpoint goes on from it, not from $done of $furthest")
+            assertTrue(done == null || done >= furthest / 2, "kill $it: it goes on from its checkpoint, not from $done of $furthest")
             furthest = maxOf(furthest, done ?: 0)
             if (!killed) return Storm(it, furthest)
             openStore(folder.resolve(name), bundle).use { store ->
@@ -100,7 +100,7 @@ class KillAndResumeTest {
         Thread.sleep(random.nextLong(MOST_MILLISECONDS) * if (lines > 0) 1 else 10)
         process.destroyForcibly()
         val code = process.waitFor()
-        assertTrue(code in setOf(KILLED, 0), "the process was to be killed or to end the request, and ended with $code after $last operations")
+        assertTrue(code in setOf(KILLED, 0), "the process was neither killed nor done, but ended with $code after $last operations")
         return last to (code == KILLED)
     }
 }
