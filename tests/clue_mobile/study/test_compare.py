@@ -234,6 +234,7 @@ def test_the_forget_set_of_a_cell(digits_data: Any) -> None:
 def test_fewer_retained_images_are_measured(
     place: Path, cli: Callable[..., tuple[int, str, str]], digits_weights: Path
 ) -> None:
+    Path("h.json").write_text("{}")
     words = [*WORDS, "--weights", digits_weights, "--methods", "logit_mask", "--on", "here"]
     words[words.index("--seeds") + 1] = "1"
     assert cli(*words)[0] == 0

@@ -2,7 +2,6 @@ package io.cluemobile.request
 
 import io.cluemobile.ForgetRequest
 import io.cluemobile.Options
-import io.cluemobile.Progress
 import io.cluemobile.RequestResult
 import io.cluemobile.Status
 import io.cluemobile.StorageException
@@ -10,10 +9,10 @@ import io.cluemobile.ToyTest
 import io.cluemobile.Unlearner
 import io.cluemobile.WorkState
 import io.cluemobile.engine.Engine
+import io.cluemobile.requests.pauseAfter
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.async
 import kotlinx.coroutines.cancelAndJoin
-import kotlinx.coroutines.flow.first
 import kotlinx.coroutines.launch
 import kotlinx.coroutines.test.runTest
 import org.junit.jupiter.api.Assertions.assertEquals
@@ -48,7 +47,7 @@ internal class QueueWorkTest : ToyTest() {
     @Test
     fun `a refused request does not hold up the next one, and stays`() = runTest {
         val refused = toy.submit()
-        toy.unlearner.run(refused).first { it is Progress.Step && it.done == 4L }
+        toy.store.pauseAfter(refused, operations = 4, toy.engine)
         val next = toy.submit("dog", Options(accuracyAtMost = 100.0))
         val updated = object : Engine by toy.engine {
             override val version = "0.0.1"

@@ -10,7 +10,9 @@ import io.cluemobile.Progress
 import io.cluemobile.Status
 import io.cluemobile.ToyTest
 import io.cluemobile.TransitionException
+import io.cluemobile.Unlearner
 import io.cluemobile.answer
+import io.cluemobile.run.Recording
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.async
 import kotlinx.coroutines.cancelAndJoin
@@ -66,7 +68,8 @@ internal class UnlearnerTest : ToyTest() {
         toy.unlearner.forget(cats).collect()
         val wanted = toy.store.serving().sha256
         toy.unlearner.rollback(1)
-        val started = toy.unlearner.forget(cats).first { it is Progress.Step && it.done == 4L }
+        val slow = Recording(toy.engine) { _, _, _ -> Thread.sleep(20) } // else the request may end before the collector has seen four
+        val started = Unlearner(toy.store, slow).forget(cats).first { it is Progress.Step && it.done == 4L }
         val request = toy.store.request(started.request)
         assertEquals(Status.PAUSED to STOPPED, request.status to request.reason)
         assertEquals(request.id, toy.unlearner.next())

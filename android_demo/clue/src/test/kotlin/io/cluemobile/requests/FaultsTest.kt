@@ -4,6 +4,7 @@ import io.cluemobile.Classifier
 import io.cluemobile.ClueException
 import io.cluemobile.Contract
 import io.cluemobile.EngineException
+import io.cluemobile.ForgetStore
 import io.cluemobile.NoSpaceException
 import io.cluemobile.Options
 import io.cluemobile.Progress
@@ -12,12 +13,11 @@ import io.cluemobile.StorageException
 import io.cluemobile.Unlearner
 import io.cluemobile.bundle.ClueBundle
 import io.cluemobile.engine.Engine
+import io.cluemobile.request.Control
+import io.cluemobile.request.carryOut
 import io.cluemobile.run.Recording
 import kotlinx.coroutines.cancelAndJoin
-import kotlinx.coroutines.flow.Flow
 import kotlinx.coroutines.flow.collect
-import kotlinx.coroutines.flow.onEach
-import kotlinx.coroutines.flow.takeWhile
 import kotlinx.coroutines.launch
 import kotlinx.coroutines.runBlocking
 import kotlinx.coroutines.yield
@@ -106,21 +106,19 @@ class FaultsTest {
         store.resolve("$name.part").createSymbolicLinkPointingTo(Path.of("/dev/full"))
     }
 
-    /** Does something once so many operations are over. */
-    private fun Flow<Progress>.after(operations: Long, work: () -> Unit): Flow<Progress> =
-        onEach { if (it is Progress.Step && it.done == operations) work() }
-
-    /** Stops to collect once so many operations are over, which pauses the request. */
-    private fun Flow<Progress>.pauseAfter(operations: Long) = runBlocking {
-        takeWhile { !(it is Progress.Step && it.done == operations) }.collect()
+    /** Carries the request out and does something in the middle: the request waits, as it does not for a flow's collector. */
+    private fun ForgetStore.runWith(id: Long, operations: Long, work: () -> Unit) {
+        val progress = { told: Progress -> if (told is Progress.Step && told.done == operations) work() }
+        carryOut(store, engine(), id, Control(platform.device, progress))
     }
 
     @Test
     fun `no space for a checkpoint`() {
         assumeTrue(Path.of("/dev/full").exists(), "this system has no /dev/full")
         openStore(store, bundle).use { opened ->
+            val id = Unlearner(opened, engine()).submit(longRequest(4))
             assertThrows(NoSpaceException::class.java) {
-                Unlearner(opened, engine()).forget(longRequest(4)).after(2) { leadToFullDisk("checkpoints/000001.safetensors") }.result()
+                opened.runWith(id, operations = 2) { leadToFullDisk("checkpoints/000001.safetensors") }
             }
         }
         nothingIsLost(Status.FAILED, "No space left")
@@ -130,8 +128,9 @@ class FaultsTest {
     fun `no space for the new weights`() {
         assumeTrue(Path.of("/dev/full").exists(), "this system has no /dev/full")
         openStore(store, bundle).use { opened ->
+            val id = Unlearner(opened, engine()).submit(longRequest(2))
             assertThrows(NoSpaceException::class.java) {
-                Unlearner(opened, engine()).forget(longRequest(2)).after(2) { leadToFullDisk("generations/000002.safetensors") }.result()
+                opened.runWith(id, operations = 2) { leadToFullDisk("generations/000002.safetensors") }
             }
         }
         nothingIsLost(Status.FAILED, "No space left")
@@ -170,7 +169,7 @@ class FaultsTest {
         openStore(store, bundle).use { opened ->
             val unlearner = Unlearner(opened, engine())
             unlearner.rollback(1)
-            unlearner.forget(longRequest(4)).pauseAfter(30)
+            opened.pauseAfter(unlearner.submit(longRequest(4)), operations = 30)
         }
         val checkpoint = store.resolve("checkpoints/000002.safetensors")
         assertTrue(checkpoint.exists())
@@ -185,8 +184,7 @@ class FaultsTest {
     @Test
     fun `a request that another engine, version or thread count began is refused and stays`() {
         openStore(store, bundle).use { opened ->
-            val unlearner = Unlearner(opened, engine())
-            unlearner.forget(longRequest(4)).pauseAfter(25)
+            opened.pauseAfter(Unlearner(opened, engine()).submit(longRequest(4)), operations = 25)
             val other = object : Engine by engine() {
                 override val version = "0.0.1"
             }

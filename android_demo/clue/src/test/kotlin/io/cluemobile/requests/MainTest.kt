@@ -3,15 +3,12 @@ package io.cluemobile.requests
 import io.cluemobile.Contract
 import io.cluemobile.ForgetRequest
 import io.cluemobile.Options
-import io.cluemobile.Progress
 import io.cluemobile.Status
 import io.cluemobile.Unlearner
 import io.cluemobile.bundle.ClueBundle
 import io.cluemobile.engine.Engine
 import io.cluemobile.jvm.Main
 import io.cluemobile.startChild
-import kotlinx.coroutines.flow.first
-import kotlinx.coroutines.runBlocking
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.BeforeEach
@@ -64,7 +61,7 @@ class MainTest {
             val threads = object : Engine by engine() {
                 override val threads = 4
             }
-            runBlocking { Unlearner(opened, threads).forget(longRequest(4)).first { it is Progress.Step && it.done == 25L } }
+            opened.pauseAfter(Unlearner(opened, threads).submit(longRequest(4)), operations = 25, threads)
             Unlearner(opened, engine()).submit(ForgetRequest.ofClass("dog", 5, options = Options(accuracyAtMost = 100.0)))
         }
         val (code, lines) = run("run", root.toString(), store.toString())
