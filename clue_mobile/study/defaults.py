@@ -12,7 +12,7 @@ from clue_mobile import models
 from clue_mobile.errors import ClueError
 from clue_mobile.models.card import read_json
 from clue_mobile.spec import ModelSpec
-from clue_mobile.study.demo import HYPERPARAMETERS
+from clue_mobile.study.demo import HYPERPARAMETERS, PRESET
 
 Fields = dict[str, dict[str, Any]]
 """By method (or METHOD:VARIANT): the fields of its Config that differ from its own defaults, and `batch`."""
@@ -26,7 +26,7 @@ def embedded(spec: ModelSpec) -> Fields:
     if spec.model not in models.BUILTIN or spec.classes != models.BUILTIN[spec.model].spec.classes:
         return {}
     found = json.loads((resources.files("clue_mobile.study") / "hyperparameters.json").read_bytes())
-    first: Fields = {"clue": {**HYPERPARAMETERS, "batch": 32}} if spec.model == "digits_cnn" else {}
+    first: Fields = {"clue": {**HYPERPARAMETERS, "batch": PRESET.batch}} if spec.model == "digits_cnn" else {}
     return {**first, **found.get(spec.model, {})}
 
 

@@ -18,14 +18,13 @@ from clue_mobile.export import ExportRecipe, export
 from clue_mobile.models.weights import save_weights, write_atomic
 from clue_mobile.report import Row
 from clue_mobile.spec import ModelSpec
+from clue_mobile.study import presets
 from clue_mobile.study.evaluate import evaluate_bundle
 from pi_runtime.bundle import Bundle
 from pi_runtime.runtime import Runtime
 
-# Chosen on the digits' validation images, see benchmarks/digits.
-HYPERPARAMETERS = {
-    "epochs": 10, "lr": 1e-3, "tau": 3e-4, "batch_norm": "frozen", "stop_every": 1, "stop_accuracy": 10.0,
-}  # fmt: skip
+PRESET = presets.get("digits")
+HYPERPARAMETERS = dict(PRESET.hyperparameters)
 TRAINING = training.TrainConfig(epochs=30, batch=64, augment="none", precision="float32")
 
 

@@ -77,7 +77,7 @@ def test_it_says_how_to_forget(digits: dict[str, Any]) -> None:
     assert method["hyperparameters"].keys() == vars(Config()).keys()
     assert {name: method["hyperparameters"][name] for name in HYPERPARAMETERS} == HYPERPARAMETERS
     assert method["scalars"] == {
-        "epochs": 10.0, "lr": 1e-3, "tau": 3e-4, "stop_every": 1.0, "stop_accuracy": 10.0,
+        "epochs": 10.0, "lr": 2e-4, "tau": 3e-4, "stop_every": 1.0, "stop_accuracy": 10.0,
     }  # fmt: skip
     assert method["verify"] == {
         "forget_accuracy_at_most": 50.0,

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# The small vision transformer on CIFAR-10, a stage at a time; each goes on where it was.
+#   benchmarks/methods/vit/vit.sh train|table|maps DATA MODELS OUT      MODELS: what train writes
+# train: whole and without airplane, side by side, nine epochs with crops and flips, then three without augmentation.
+# table: airplane, one seed; RA and the attacks on 4,500 retained training images.
+# maps: attention rollout before and after CLUE.
+set -euo pipefail
+stage=$1 data=$2 models=$3 out=$4
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export OMP_NUM_THREADS=1
+common=(--model vit_small_patch4 --data "$data" --validation 500)
+adam=(--optimizer adamw --weight-decay 0.05 --batch 128)
+train() { # NAME [--exclude CLASS]: resumable after each epoch
+    local name=$1
+    [ -f "$models/$name.first.safetensors" ] || clue-mobile train "${common[@]}" "${adam[@]}" --lr 0.001 --epochs 9 \
+        --out "$models/$name.first.safetensors" "${@:2}" 2>>"$models/$name.log"
+    [ -f "$models/$name.safetensors" ] || clue-mobile train "${common[@]}" "${adam[@]}" --lr 0.0003 --epochs 3 --augment none \
+        --weights "$models/$name.first.safetensors" --out "$models/$name.safetensors" "${@:2}" 2>>"$models/$name.log"
+}
+case $stage in
+train)
+    mkdir -p "$models"
+    train whole --seed 0 &
+    train without_0 --seed 1 --exclude airplane
+    wait $!
+    ;;
+table)
+    clue-mobile compare "${common[@]}" --weights "$models/whole.safetensors" --retrained "airplane=$models/without_0.safetensors" \
+        --methods ga,rl,iu,be,bs,lu,unsir,clue,ssd,salun,logit_mask --classes airplane --batch 256 --retain-images 4500 --jobs 2 \
+        --hyperparameters "$here/hyperparameters.json" --out "$out/table"
+    ;;
+maps)
+    mkdir -p "$out"
+    [ -d "$out/vit.clue" ] || clue-mobile export --model vit_small_patch4 --weights "$models/whole.safetensors" --target host --runtime onnx \
+        --hyperparameters "$here/hyperparameters.json" --out "$out/vit.clue"
+    clue-mobile forget "$out/vit.clue" --data "$data" --validation 500 --forget airplane --store "$out/vit.store"
+    clue-mobile explain "$out/vit.clue" --store "$out/vit.store" --data "$data" --validation 500 --forget airplane --out "$here/maps.png"
+    ;;
+*)
+    echo "vit.sh: $stage is no stage: train, table, maps" >&2
+    exit 2
+    ;;
+esac
