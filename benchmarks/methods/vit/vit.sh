@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The small vision transformer on CIFAR-10, a stage at a time; each goes on where it was.
-#   benchmarks/methods/vit/vit.sh train|table|maps DATA MODELS OUT      MODELS: what train writes
+#   benchmarks/methods/vit/vit.sh train|tune|table|maps DATA MODELS OUT      MODELS: what train writes
 # train: whole and without airplane, side by side, nine epochs with crops and flips, then three without augmentation.
+# tune: deer, validation images only, four trials a method of at most four minutes.
 # table: airplane, one seed; RA and the attacks on 4,500 retained training images.
 # maps: attention rollout before and after CLUE.
 set -euo pipefail
@@ -24,6 +25,11 @@ train)
     train without_0 --seed 1 --exclude airplane
     wait $!
     ;;
+tune)
+    clue-mobile tune "${common[@]}" --weights "$models/whole.safetensors" --method ga,rl,be,bs,clue,salun --forget deer --batch 256 \
+        --trials 4 --trial-seconds 240 --out "$out/tuned"
+    cp "$out/tuned/hyperparameters.json" "$here/hyperparameters.json"
+    ;;
 table)
     clue-mobile compare "${common[@]}" --weights "$models/whole.safetensors" --retrained "airplane=$models/without_0.safetensors" \
         --methods ga,rl,iu,be,bs,lu,unsir,clue,ssd,salun,logit_mask --classes airplane --batch 256 --retain-images 4500 --jobs 2 \
@@ -37,7 +43,7 @@ maps)
     clue-mobile explain "$out/vit.clue" --store "$out/vit.store" --data "$data" --validation 500 --forget airplane --out "$here/maps.png"
     ;;
 *)
-    echo "vit.sh: $stage is no stage: train, table, maps" >&2
+    echo "vit.sh: $stage is no stage: train, tune, table, maps" >&2
     exit 2
     ;;
 esac
