@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from clue_mobile import data, methods, models
-from clue_mobile.evaluate.eager import to_input
-from clue_mobile.methods.clue import Config
+from clue_mobile.flat import FlatModel
+from clue_mobile.methods.clue import Config, noisy
 
 IMAGES = 300  # of each class
 
@@ -32,18 +32,18 @@ def main() -> None:
     options = parser.parse_args()
     spec = models.resolve_spec(options.model, weights=options.weights)
     dataset = data.load(options.data, input_shape=spec.input_shape, classes=spec.classes)
-    module = models.load(spec, options.weights).eval()
+    model = FlatModel(models.load(spec, options.weights).eval(), spec)
+    state = model.pack()
     config = methods.configure("clue", {})
     assert isinstance(config, Config)
     torch.manual_seed(0)
-    std = torch.tensor(spec.std).view(-1, 1, 1)
     for label, name in enumerate(spec.classes):
-        clean = to_input(dataset.train.of_class(label).images[:IMAGES], spec)
-        width = config.sigma_high - config.sigma_low
-        sigma = config.sigma_low + width * torch.rand(len(clean), 1, 1, 1)
+        images = torch.from_numpy(dataset.train.of_class(label).images[:IMAGES])
+        x = images.permute(0, 3, 1, 2).float() / 255
+        sigma = torch.empty(len(x)).uniform_(config.sigma_low, config.sigma_high)
         with torch.no_grad():
-            answers = module(clean + sigma * torch.randn_like(clean) / std).argmax(1)
-        shares = 100 * np.bincount(answers.numpy(), minlength=len(spec.classes)) / len(clean)
+            answers = model.predict(state, noisy(x, torch.randn_like(x), sigma)).argmax(1)
+        shares = 100 * np.bincount(answers.numpy(), minlength=len(spec.classes)) / len(x)
         told = ", ".join(
             f"{spec.classes[k]} {shares[k]:.0f} %" for k in np.argsort(-shares) if shares[k] >= 3
         )
