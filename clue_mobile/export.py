@@ -124,7 +124,7 @@ def export(
     from clue_mobile.flat import FlatModel
     from clue_mobile.kernel_costs import table
     from clue_mobile.lowering import choice
-    from clue_mobile.methods import amounts
+    from clue_mobile.methods import amounts, caution
     from exporters import targets
     from exporters.base import Source
 
@@ -187,7 +187,8 @@ def export(
                 writer.add(f"golden/{program.name}.safetensors", serialise(made.tensors)),
             )
         results, extra = {}, {}
-        notes: list[str] = []
+        known = caution.caution(model, config)
+        notes = [known] if known else []
         for runtime, exporter in runtimes.items():
             chosen = [each for each in plan.programs if exporter.FLOAT16 or not each.float16]
             if runtime in exporters.ADDITIONS:
