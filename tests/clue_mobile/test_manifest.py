@@ -84,8 +84,8 @@ def test_it_says_how_to_forget(digits: dict[str, Any]) -> None:
         "collapse": {"probes": 320, "kept_at_least": 30.0, "largest_share_at_most": 98.0},
     }
     assert method["needs_retain"] is False
-    (notice,) = digits["notices"]
-    assert "US 2026/0148064 A1" in notice
+    patent, *_ = digits["notices"]  # more where this machine's weights answer most noise with one class
+    assert "US 2026/0148064 A1" in patent
 
 
 def test_versions_are_on_record(digits: dict[str, Any]) -> None:
