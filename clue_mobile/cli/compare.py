@@ -138,7 +138,7 @@ def command(
         setting, out, compare.choose(methods, given), labels, tuple(range(seeds)), given, batch, weights,
         _retrained(retrained or [], spec.classes, labels), settings(training or []), original_per_seed,
         threads, cell_seconds, retry_failed, _sources(forget_from),
-        _numbers("--forget-images", forget_images), *_numbers("--retain-images", retain_images, one=True),
+        _numbers(forget_images), _number(retain_images, "--retain-images must be a number above 0 or all"),
     )  # fmt: skip
     dataset = load_data(data, spec, validation, as_json)
     if dry_run:
@@ -219,13 +219,16 @@ def _sources(text: str) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _numbers(option: str, text: str, one: bool = False) -> tuple[int | None, ...]:
-    words = [text] if one else list(dict.fromkeys(word.strip() for word in text.split(",")))
-    for word in words:
-        if word != "all" and not (word.isdecimal() and int(word) > 0):
-            right = "a number above 0 or all" if one else "numbers above 0 or all, such as 10,50,all"
-            raise ClueError(f"{option} must be {right}, not {word!r}")
-    return tuple(None if word == "all" else int(word) for word in words)
+def _numbers(text: str) -> tuple[int | None, ...]:
+    words = dict.fromkeys(word.strip() for word in text.split(","))
+    right = "--forget-images must be numbers above 0 or all, such as 10,50,all"
+    return tuple(_number(word, right) for word in words)
+
+
+def _number(word: str, right: str) -> int | None:
+    if word != "all" and not (word.isdecimal() and int(word) > 0):
+        raise ClueError(f"{right}, not {word!r}")
+    return None if word == "all" else int(word)
 
 
 def _retrained(pairs: list[str], classes: tuple[str, ...], labels: tuple[int, ...]) -> dict[int, Path]:

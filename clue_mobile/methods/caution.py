@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from clue_mobile.flat import FlatModel
@@ -23,7 +24,8 @@ def caution(model: FlatModel, config: Checked) -> str | None:
     """
     if not isinstance(config, Config) or not config.kl_weight:
         return None
-    shares = noise_answers(model, config)
+    channels, height, width = model.spec.input_shape
+    shares = noise_answers(model, config, np.full((IMAGES, height, width, channels), GREY, np.uint8))
     most = int(shares.argmax())
     if shares[most] <= MOSTLY or most >= model.spec.num_classes:
         return None
@@ -35,16 +37,14 @@ def caution(model: FlatModel, config: Checked) -> str | None:
     )
 
 
-def noise_answers(model: FlatModel, config: Config) -> torch.Tensor:
-    """Share of each output, [K], in the model's answers to grey images with the noise that CLUE's teacher
-    sees; seed 0."""
-    channels, height, width = model.spec.input_shape
-    grey = np.full((IMAGES, height, width, channels), GREY, np.uint8)
-    data = Batches(grey, np.zeros(IMAGES, np.int64), model.spec.num_classes, 0, "none")
+def noise_answers(model: FlatModel, config: Config, images: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """Share of each output, [K], in the model's answers to images [N, H, W, C] with the noise that CLUE's
+    teacher sees; seed 0."""
+    data = Batches(images, np.zeros(len(images), np.int64), model.spec.num_classes, 0, "none")
     state, found = model.pack(), []
     with torch.no_grad():
-        for part in np.split(np.arange(IMAGES), IMAGES // PART):
+        for part in np.array_split(np.arange(len(images)), -(-len(images) // PART)):
             sigma = data.uniform(SIGMA, 0, part, config.sigma_low, config.sigma_high)
             found.append(model.predict(state, noisy(data.x(0, part), data.normal(NOISE, 0, part), sigma)))
     logits = torch.cat(found)
-    return torch.bincount(logits.argmax(1), minlength=logits.shape[1]) / IMAGES
+    return torch.bincount(logits.argmax(1), minlength=logits.shape[1]) / len(images)

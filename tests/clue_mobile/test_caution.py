@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -11,6 +12,7 @@ from clue_mobile.methods.caution import caution, noise_answers
 from clue_mobile.methods.clue import Config
 
 SPEC = models.resolve_spec("digits_cnn")
+GREY = np.full((64, 8, 8, 1), 128, np.uint8)
 
 
 class Linear(nn.Module):
@@ -41,7 +43,7 @@ def test_a_class_that_noise_gets_is_named() -> None:
 def test_answers_that_are_spread_say_nothing() -> None:
     torch.manual_seed(0)
     model = FlatModel(Linear(torch.randn(10, 64), torch.zeros(10)), SPEC)
-    shares = noise_answers(model, Config())
+    shares = noise_answers(model, Config(), GREY)
     assert shares.sum() == 1
     assert (shares > 0).sum() >= 3
     assert shares.max() <= 0.5
@@ -52,7 +54,7 @@ def test_the_noise_is_the_teachers() -> None:
     """Without noise every image is grey, and the answer to grey is one class."""
     torch.manual_seed(0)
     model = FlatModel(Linear(torch.randn(10, 64), torch.zeros(10)), SPEC)
-    assert noise_answers(model, Config(sigma_low=0.0, sigma_high=0.0)).max() == 1
+    assert noise_answers(model, Config(sigma_low=0.0, sigma_high=0.0), GREY).max() == 1
 
 
 def test_only_clue_with_its_kl_term_depends_on_it() -> None:

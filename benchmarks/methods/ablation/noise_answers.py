@@ -12,11 +12,11 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from clue_mobile import data, methods, models
+from clue_mobile import data, models
 from clue_mobile.flat import FlatModel
-from clue_mobile.methods.clue import Config, noisy
+from clue_mobile.methods.caution import noise_answers
+from clue_mobile.methods.clue import Config
 
 IMAGES = 300  # of each class
 
@@ -32,18 +32,9 @@ def main() -> None:
     options = parser.parse_args()
     spec = models.resolve_spec(options.model, weights=options.weights)
     dataset = data.load(options.data, input_shape=spec.input_shape, classes=spec.classes)
-    model = FlatModel(models.load(spec, options.weights).eval(), spec)
-    state = model.pack()
-    config = methods.configure("clue", {})
-    assert isinstance(config, Config)
-    torch.manual_seed(0)
+    model = FlatModel(models.load(spec, options.weights), spec)
     for label, name in enumerate(spec.classes):
-        images = torch.from_numpy(dataset.train.of_class(label).images[:IMAGES])
-        x = images.permute(0, 3, 1, 2).float() / 255
-        sigma = torch.empty(len(x)).uniform_(config.sigma_low, config.sigma_high)
-        with torch.no_grad():
-            answers = model.predict(state, noisy(x, torch.randn_like(x), sigma)).argmax(1)
-        shares = 100 * np.bincount(answers.numpy(), minlength=len(spec.classes)) / len(x)
+        shares = 100 * noise_answers(model, Config(), dataset.train.of_class(label).images[:IMAGES]).numpy()
         told = ", ".join(
             f"{spec.classes[k]} {shares[k]:.0f} %" for k in np.argsort(-shares) if shares[k] >= 3
         )

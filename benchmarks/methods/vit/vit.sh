@@ -38,7 +38,7 @@ table)
 maps)
     mkdir -p "$out"
     [ -d "$out/vit.clue" ] || clue-mobile export --model vit_small_patch4 --weights "$models/whole.safetensors" --target host --runtime onnx \
-        --hyperparameters "$here/hyperparameters.json" --out "$out/vit.clue"
+        --hyperparameters "$out/tuned/clue.json" --out "$out/vit.clue"
     clue-mobile forget "$out/vit.clue" --data "$data" --validation 500 --forget airplane --store "$out/vit.store"
     clue-mobile explain "$out/vit.clue" --store "$out/vit.store" --data "$data" --validation 500 --forget airplane --out "$here/maps.png"
     ;;
