@@ -4,17 +4,13 @@ import io.cluemobile.Classifier
 import io.cluemobile.ClueException
 import io.cluemobile.Contract
 import io.cluemobile.EngineException
-import io.cluemobile.ForgetStore
 import io.cluemobile.NoSpaceException
 import io.cluemobile.Options
-import io.cluemobile.Progress
 import io.cluemobile.Status
 import io.cluemobile.StorageException
 import io.cluemobile.Unlearner
 import io.cluemobile.bundle.ClueBundle
 import io.cluemobile.engine.Engine
-import io.cluemobile.request.Control
-import io.cluemobile.request.carryOut
 import io.cluemobile.run.Recording
 import kotlinx.coroutines.cancelAndJoin
 import kotlinx.coroutines.flow.collect
@@ -104,12 +100,6 @@ class FaultsTest {
     /** The temporary file of [name] leads to a device that is always full. */
     private fun leadToFullDisk(name: String) {
         store.resolve("$name.part").createSymbolicLinkPointingTo(Path.of("/dev/full"))
-    }
-
-    /** Carries the request out and does something in the middle: the request waits, as it does not for a flow's collector. */
-    private fun ForgetStore.runWith(id: Long, operations: Long, work: () -> Unit) {
-        val progress = { told: Progress -> if (told is Progress.Step && told.done == operations) work() }
-        carryOut(store, engine(), id, Control(platform.device, progress))
     }
 
     @Test

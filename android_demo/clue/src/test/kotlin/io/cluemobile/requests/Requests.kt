@@ -37,6 +37,12 @@ internal fun Flow<Progress>.result(): RequestResult = runBlocking { (toList().la
 
 internal fun engine(): Engine = OrtEngine.create(1)
 
+/** Carries a request out and does something after so many operations: the request waits, as it does not for a flow's collector. */
+internal fun ForgetStore.runWith(id: Long, operations: Long, engine: Engine = engine(), work: () -> Unit) {
+    val progress = { told: Progress -> if (told is Progress.Step && told.done == operations) work() }
+    carryOut(store, engine, id, Control(platform.device, progress))
+}
+
 /** Carries a request out and pauses it after so many operations: exactly then, as a flow's collector cannot, which sees each late. */
 internal fun ForgetStore.pauseAfter(id: Long, operations: Long, engine: Engine = engine()) {
     var done = 0L

@@ -84,7 +84,9 @@ class RevokedStorageTest {
         val platform = FailingPlatform()
         Toy(folder, platform).use { toy ->
             val (wanted, id) = toy.calmThenSubmit()
-            val error = assertThrows(StorageException::class.java) { toy.runUntil(id) { platform.fails = true } }
+            val error = assertThrows(StorageException::class.java) {
+                toy.store.runWith(id, OPERATIONS, toy.engine) { platform.fails = true }
+            }
             assertTrue("disk I/O error" in error.message.orEmpty(), error.message)
             assertThrows(StorageException::class.java) { toy.store.requests() }
             platform.fails = false
@@ -149,7 +151,7 @@ internal enum class Revoked {
     /** The folder is lost while a request runs that has a checkpoint. */
     fun duringRequest(place: Path, lost: (Toy) -> Path): Unit = Toy(place).use { toy ->
         val (wanted, id) = toy.calmThenSubmit()
-        val error = assertThrows(StorageException::class.java) { toy.runUntil(id) { take(lost(toy)) } }
+        val error = assertThrows(StorageException::class.java) { toy.store.runWith(id, OPERATIONS, toy.engine) { take(lost(toy)) } }
         assertTrue(toy.path.toString() in error.message.orEmpty(), error.message)
         val unable = mapOf<String, () -> Any>(
             "run" to { toy.run(id) }, "rollback" to { toy.unlearner.rollback(1) }, "add" to { toy.add("dog", 1) },
@@ -192,11 +194,6 @@ private fun Toy.calmThenSubmit(): Pair<String, Long> {
     val wanted = store.serving().sha256
     unlearner.rollback(1)
     return wanted to unlearner.submit(longRequest(4, options))
-}
-
-/** Runs a request; [revoke] is called after some operations. */
-private fun Toy.runUntil(id: Long, revoke: () -> Unit) {
-    run(id, Control(platform.device, { if (it is Progress.Step && it.done == OPERATIONS) revoke() }))
 }
 
 /** The request is the next one, goes on from its checkpoint (its [first] operation says so), and ends with the same weights. */
