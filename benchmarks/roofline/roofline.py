@@ -2,9 +2,11 @@
 
     python benchmarks/roofline/roofline.py trace [--only resnet18,vit_ti]
     python benchmarks/roofline/roofline.py table [--into docs/performance.md]
+    python benchmarks/roofline/roofline.py gains --only resnet20
 
 `trace` writes what each step computes and moves into results/work.json and keeps what it has traced unless
---again is given. `table` prints the table, or puts it into a document between its markers.
+--again is given. `table` prints the table, or puts it into a document between its markers. `gains` prints
+what the forms and each graph pass take from the bytes that a step moves.
 """
 
 from __future__ import annotations
@@ -15,11 +17,15 @@ import sys
 import time
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import marked
 from pi5 import OPTIMISTIC, PESSIMISTIC, PI5, Work, seconds, totals
+
+if TYPE_CHECKING:
+    from clue_mobile.flat import FlatModel
+    from clue_mobile.programs import Program
 
 HERE = Path(__file__).parent
 FILE = HERE / "results" / "work.json"
@@ -50,22 +56,39 @@ CASES = (
 )
 
 
-def traced(case: Case) -> dict[str, Any]:
-    """The step of CLUE on ONNX Runtime's forms: FLOPs, bytes, planned peak and the nodes' work."""
-    import traffic
-
+def step_of(case: Case, **settings: Any) -> tuple[FlatModel, Program]:
+    """CLUE's step on the case's model, by default with batch statistics."""
     from clue_mobile import methods, models, programs
     from clue_mobile.flat import FlatModel
-    from exporters import onnx
 
     extra = {"classes": [str(k) for k in range(10)], "input_shape": (3, case.side, case.side)}
     spec = models.resolve_spec(
         case.model, **({} if case.model in models.BUILTIN else {**extra, "mean": [0.5] * 3, "std": [0.5] * 3})
     )
     model = FlatModel(models.load(spec, None, seed=0), spec)
-    recipe = programs.build(model, "clue", methods.configure("clue", {}), case.batch)
-    step = next(program for program in recipe.programs if program.name == "step")
-    found = programs.trace(step, overrides=onnx.OVERRIDES)
+    recipe = programs.build(model, "clue", methods.configure("clue", settings), case.batch)
+    return model, next(program for program in recipe.programs if program.name == "step")
+
+
+def forms_of_a_pi() -> dict[Any, Any]:
+    """What `export --target pi5` lowers products to for ONNX Runtime."""
+    import exporters
+    from clue_mobile.kernel_costs import table
+    from clue_mobile.lowering import choice
+
+    return choice.overrides(table.choosers(["onnx"], "pi5", None)["onnx"], exporters.get("onnx").OVERRIDES)
+
+
+def traced(case: Case) -> dict[str, Any]:
+    """CLUE's step as `export --target pi5` makes it: FLOPs, bytes, planned peak and the nodes' work."""
+    import traffic
+
+    import exporters
+    from clue_mobile import programs
+
+    model, step = step_of(case)
+    onnx = exporters.get("onnx")
+    found = programs.trace(step, overrides=forms_of_a_pi(), passes=onnx.PASSES, rules=onnx.MEMORY)
     nodes = traffic.work(found.graph)
     flops, moved = totals(nodes)
     if flops != found.flops:
@@ -75,6 +98,38 @@ def traced(case: Case) -> dict[str, Any]:
         "flops": flops, "bytes": moved, "planned_peak_bytes": found.peak_bytes,
         "work": [astuple(node) for node in nodes],
     }  # fmt: skip
+
+
+def gains(only: set[str]) -> None:
+    """Print what forms and passes take from the bytes of a step, all and each alone."""
+    import traffic
+
+    import exporters
+    from clue_mobile import programs
+
+    onnx, forms = exporters.get("onnx"), forms_of_a_pi()
+    variants = {
+        "one form for all, no passes": (onnx.OVERRIDES, ()),
+        "chosen forms, no passes": (forms, ()),
+        "one form for all, all passes": (onnx.OVERRIDES, onnx.PASSES),
+        "chosen forms, all passes": (forms, onnx.PASSES),
+        **{f"without `{n}`": (forms, [p for p in onnx.PASSES if p != n]) for n in onnx.PASSES},
+    }
+    print("| model, batch, statistics | step | operators | GB moved | ratio |\n|---|---|---:|---:|---:|")
+    for case in CASES:
+        if case.name not in only:
+            continue
+        for statistics in ("batch", "frozen"):
+            _, step = step_of(case, batch_norm=statistics)
+            found = {}
+            for name, (table, passes) in variants.items():
+                graph = programs.trace(step, overrides=table, passes=passes).graph
+                operators = sum(node.op == "call_function" for node in graph.graph.nodes)
+                found[name] = operators, totals(traffic.work(graph))[1]
+            _, whole = found["chosen forms, all passes"]
+            for name, (operators, moved) in found.items():
+                head = f"{case.name}, {case.batch}, {statistics} | {name}"
+                print(f"| {head} | {operators:,} | {moved / 1e9:.3f} | {moved / whole:.2f} |")
 
 
 def trace(only: set[str], again: bool) -> None:
@@ -124,15 +179,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("trace", "table"))
+    parser.add_argument("what", choices=("trace", "table", "gains"))
     parser.add_argument("--only", default="", help="models, comma-separated")
     parser.add_argument("--again", action="store_true", help="trace what is there too")
     parser.add_argument(
         "--into", type=Path, help="a document with the markers roofline:begin and roofline:end"
     )
     options = parser.parse_args()
+    only = {name for name in options.only.split(",") if name}
     if options.what == "trace":
-        trace({name for name in options.only.split(",") if name}, options.again)
+        trace(only, options.again)
+        return
+    if options.what == "gains":
+        gains(only)
         return
     text = table(json.loads(FILE.read_text()))
     if options.into:

@@ -2,7 +2,7 @@
 # The small vision transformer on CIFAR-10, a stage at a time; each goes on where it was.
 #   benchmarks/methods/vit/vit.sh train|tune|table|maps DATA MODELS OUT      MODELS: what train writes
 # train: whole and without airplane, side by side, nine epochs with crops and flips, then three without augmentation.
-# tune: deer, validation images only, four trials a method of at most four minutes.
+# tune: deer, validation images only, four trials a method of at most four minutes of a core, two searches side by side.
 # table: airplane, one seed; RA and the attacks on 4,500 retained training images.
 # maps: attention rollout before and after CLUE.
 set -euo pipefail
@@ -26,9 +26,15 @@ train)
     wait $!
     ;;
 tune)
-    clue-mobile tune "${common[@]}" --weights "$models/whole.safetensors" --method ga,rl,be,bs,clue,salun --forget deer --batch 256 \
-        --trials 4 --trial-seconds 240 --out "$out/tuned"
-    cp "$out/tuned/hyperparameters.json" "$here/hyperparameters.json"
+    search() { clue-mobile tune "${common[@]}" --weights "$models/whole.safetensors" --method "$1" --forget deer --batch 256 \
+        --trials 4 --trial-seconds 240 --out "$out/$2"; }
+    search ga,bs,clue tuned &
+    search rl,be,salun tuned_too
+    wait $!
+    python - "$here/hyperparameters.json" "$out/tuned/hyperparameters.json" "$out/tuned_too/hyperparameters.json" <<'PYTHON'
+import json, sys
+json.dump(json.load(open(sys.argv[2])) | json.load(open(sys.argv[3])), open(sys.argv[1], "w"), indent=1)
+PYTHON
     ;;
 table)
     clue-mobile compare "${common[@]}" --weights "$models/whole.safetensors" --retrained "airplane=$models/without_0.safetensors" \
