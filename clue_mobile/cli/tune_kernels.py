@@ -76,7 +76,7 @@ def command(
         raise ClueError("--estimate needs no candidates on a device: leave --bundle-only out")
     if estimate is not None:
         products, _ = _products(model, method, batch, input_shape, classes, as_json)
-        _estimate(estimate, runtime, exporter, products, out or Path("costs.json"), as_json)
+        _estimate(estimate, runtime, exporter, products, threads, out or Path("costs.json"), as_json)
         return
     if not bundle_only:
         engine = engines.get(runtime, threads)
@@ -125,13 +125,19 @@ def command(
 
 
 def _estimate(
-    name: str, runtime: str, exporter: Exporter, products: Sequence[Product], out: Path, as_json: bool
+    name: str,
+    runtime: str,
+    exporter: Exporter,
+    products: Sequence[Product],
+    threads: int,
+    out: Path,
+    as_json: bool,
 ) -> None:
     from clue_mobile.kernel_costs.estimate import estimate
     from pi_runtime import kernel_costs
 
     with bar("estimating", as_json) as tell:
-        made = estimate(name, runtime, exporter, products, tell)
+        made = estimate(name, runtime, exporter, products, tell, threads)
     records = kernel_costs.read_records(out) if out.exists() else []
     for known in records:
         if known.identity == made.identity:

@@ -53,27 +53,40 @@ def _cheapest(ms: dict[str, float], margin: float, product: str, at: Geometry) -
     return name if OWN not in ms or cost < (1 - margin) * ms[OWN] else None
 
 
+def _together(costs: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The geometric mean of each form that all have, so that a ratio counts as much at one thread as at four;
+    the first one's where they have none in common."""
+    forms = set(costs[0]).intersection(*costs[1:])
+    if not forms:
+        return costs[0]
+    return {
+        form: math.exp(sum(math.log(each[form]) for each in costs) / len(costs)) for form in sorted(forms)
+    }
+
+
 def chooser(records: Iterable[Record], runtime: str) -> Choose | None:
     """The choice that a runtime's costs make; None where the records have none for it.
 
     Of a shape that was measured the cheapest form; of any other the form of the nearest measured shape of the
     same product, kernel, stride, padding, dilation and kind of groups, at most FARTHEST away; else the
-    exporter's own. Of several records of a runtime the first one with a shape answers, those of one thread
-    first.
+    exporter's own. Of several records of a runtime all count that have the shape (see `_together`): a bundle
+    runs with one thread here and with four there, and some operators use only one.
     """
     mine = sorted((r for r in records if r.runtime == runtime), key=lambda record: record.threads)
     if not mine:
         return None
-    exact: dict[str, tuple[dict[str, float], float]] = {}
-    near: dict[tuple[object, ...], list[tuple[Geometry, tuple[dict[str, float], float]]]] = {}
+    found: dict[str, list[tuple[dict[str, float], float]]] = {}
     for record in mine:
         margin = ESTIMATED_MARGIN if record.kind == "estimated" else MARGIN
         for key, entry in record.costs.items():
-            product, _, shape = key.partition(" ")
-            if product in PRODUCTS and key not in exact:
-                at = Geometry.parse(shape)
-                exact[key] = entry["ms"], margin
-                near.setdefault(_class(product, at), []).append((at, exact[key]))
+            if key.partition(" ")[0] in PRODUCTS:
+                found.setdefault(key, []).append((entry["ms"], margin))
+    exact = {key: (_together([ms for ms, _ in of]), max(m for _, m in of)) for key, of in found.items()}
+    near: dict[tuple[object, ...], list[tuple[Geometry, tuple[dict[str, float], float]]]] = {}
+    for key, known in exact.items():
+        product, _, shape = key.partition(" ")
+        at = Geometry.parse(shape)
+        near.setdefault(_class(product, at), []).append((at, known))
 
     def choose(product: str, at: Geometry) -> str | None:
         known = exact.get(f"{product} {at.key()}")

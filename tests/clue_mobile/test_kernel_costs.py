@@ -159,13 +159,19 @@ def test_an_unknown_shape_takes_the_nearest_ones_form() -> None:
     assert choose("input_gradient", Geometry.parse(SHAPE)) is None
 
 
-def test_the_record_of_one_thread_comes_first() -> None:
-    key = f"forward {SHAPE}"
-    records = [record({key: {"rows": 1.0}}, threads=4), record({key: {"batched": 1.0}}), record({}, "litert")]
-    choose = table.chooser(records, "onnx")
-    assert choose is not None
-    assert choose("forward", Geometry.parse(SHAPE)) == "batched"
-    assert table.chooser(records, "coreml") is None
+def test_all_records_of_a_runtime_count_as_much() -> None:
+    """ONNX Runtime's transposed convolution gains nothing from more threads, a convolution does."""
+    key, at = f"forward {SHAPE}", Geometry.parse(SHAPE)
+    one = record({key: {"own": 5.0, "rows": 5.2, "batched": 9.0}})
+    four = record({key: {"own": 4.0, "rows": 1.4}}, threads=4)
+    for records, want in (([one], None), ([four, one], "rows"), ([one, record({}, "litert")], None)):
+        choose = table.chooser(records, "onnx")
+        assert choose is not None
+        assert choose("forward", at) == want
+    apart = table.chooser([record({key: {"rows": 1.0}}, threads=4), record({key: {"batched": 1.0}})], "onnx")
+    assert apart is not None
+    assert apart("forward", at) == "batched"  # nothing in common: one thread's
+    assert table.chooser([one], "coreml") is None
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"schema": 1, "records": [{}]}'])
