@@ -33,7 +33,6 @@ def step(
     from clue_mobile import methods, models, programs
     from clue_mobile.flat import FlatModel
     from clue_mobile.kernel_costs import table
-    from clue_mobile.lowering import choice
 
     exporter = importlib.import_module(f"exporters.{runtime}")
     if unknown := sorted(set(without) - set(exporter.PASSES)):
@@ -45,8 +44,7 @@ def step(
     if plain:
         traced = programs.trace(program, passes=())
     else:
-        chosen = table.choosers([runtime], "pi5", None)[runtime]
-        overrides = choice.overrides(chosen, exporter.OVERRIDES)
+        overrides = table.shipped_overrides(runtime, "pi5", exporter.OVERRIDES)
         passes = [name for name in exporter.PASSES if name not in without]
         traced = programs.trace(program, overrides=overrides, passes=passes)
     converted = exporter.convert([traced], None, lambda name: None)

@@ -26,7 +26,6 @@ def trace(name: str, batch: int, folder: Path) -> None:
     from clue_mobile.errors import ClueError
     from clue_mobile.flat import FlatModel
     from clue_mobile.kernel_costs import table
-    from clue_mobile.lowering import choice
     from clue_mobile.memory import budget, liveness
     from clue_mobile.methods import clue
 
@@ -36,7 +35,7 @@ def trace(name: str, batch: int, folder: Path) -> None:
     model = FlatModel(models.load(spec, None, seed=0), spec)
     recipe = methods.build("clue", model, clue.Config(batch_norm="batch"), batch)
     exporter = exporters.get("onnx")
-    forms = choice.overrides(table.choosers(["onnx"], "host", None)["onnx"], exporter.OVERRIDES)
+    forms = table.shipped_overrides("onnx", "host", exporter.OVERRIDES)
     step = next(p for p in recipe.programs if p.name == "step")
     traced = programs.trace(step, overrides=forms, passes=exporter.PASSES, rules=exporter.MEMORY)
     whole = liveness.plan(traced.graph, exporter.MEMORY)

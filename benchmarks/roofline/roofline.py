@@ -74,9 +74,8 @@ def forms_of_a_pi() -> dict[Any, Any]:
     """What `export --target pi5` lowers products to for ONNX Runtime."""
     import exporters
     from clue_mobile.kernel_costs import table
-    from clue_mobile.lowering import choice
 
-    return choice.overrides(table.choosers(["onnx"], "pi5", None)["onnx"], exporters.get("onnx").OVERRIDES)
+    return table.shipped_overrides("onnx", "pi5", exporters.get("onnx").OVERRIDES)
 
 
 def traced(case: Case) -> dict[str, Any]:
@@ -122,8 +121,8 @@ def gains(only: set[str]) -> None:
         for statistics in ("batch", "frozen"):
             _, step = step_of(case, batch_norm=statistics)
             found = {}
-            for name, (table, passes) in variants.items():
-                graph = programs.trace(step, overrides=table, passes=passes).graph
+            for name, (overrides, passes) in variants.items():
+                graph = programs.trace(step, overrides=overrides, passes=passes).graph
                 operators = sum(node.op == "call_function" for node in graph.graph.nodes)
                 found[name] = operators, totals(traffic.work(graph))[1]
             _, whole = found["chosen forms, all passes"]

@@ -40,7 +40,8 @@ class Processor:
 
 # ONNX Runtime's transposed convolution scatters the columns of its product on one thread: so much of its time
 # as the product of this many output channels takes. Measured with 1 and 2 threads on x86-64, ResNet-20's
-# input gradients of batch 32: shares 0.67, 0.58 and 0.46 at 16, 32 and 64 channels (here 0.75, 0.60, 0.43).
+# input gradients of stride 1, batch 32: shares 0.67, 0.58 and 0.46 at 16, 32 and 64 channels (here 0.75, 0.60
+# and 0.43); of stride 2 0.72 at 32 (0.60), and 1.23 at 64, where the second thread cost time (0.43).
 SCATTERING = 49
 
 

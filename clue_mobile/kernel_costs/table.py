@@ -9,8 +9,10 @@ from importlib import resources
 from pathlib import Path
 
 from clue_mobile.errors import ClueError
+from clue_mobile.lowering import choice
 from clue_mobile.lowering.choice import Choose
 from clue_mobile.lowering.forms import OWN, PRODUCTS, Geometry
+from clue_mobile.lowering.graft import Table
 from pi_runtime.kernel_costs import Record, read_records
 
 # a form replaces the exporter's own only where it is cheaper by more than two measurements differ
@@ -59,9 +61,7 @@ def _together(costs: Sequence[dict[str, float]]) -> dict[str, float]:
     forms = set(costs[0]).intersection(*costs[1:])
     if not forms:
         return costs[0]
-    return {
-        form: math.exp(sum(math.log(each[form]) for each in costs) / len(costs)) for form in sorted(forms)
-    }
+    return {form: math.prod(each[form] for each in costs) ** (1 / len(costs)) for form in sorted(forms)}
 
 
 def chooser(records: Iterable[Record], runtime: str) -> Choose | None:
@@ -125,3 +125,8 @@ def choosers(runtimes: Sequence[str], target: str | None, costs: Path | None) ->
         raise ClueError(f"{costs} has costs of {has}, and the export is for {', '.join(runtimes)}")
     shipped = defaults(target)
     return {name: chooser(given, name) or chooser(shipped, name) for name in runtimes}
+
+
+def shipped_overrides(runtime: str, target: str | None, base: Table) -> Table:
+    """`base`, an exporter's OVERRIDES, with the forms that an export for `target` takes by the defaults."""
+    return choice.overrides(choosers([runtime], target, None)[runtime], base)

@@ -171,6 +171,9 @@ def test_all_records_of_a_runtime_count_as_much() -> None:
     apart = table.chooser([record({key: {"rows": 1.0}}, threads=4), record({key: {"batched": 1.0}})], "onnx")
     assert apart is not None
     assert apart("forward", at) == "batched"  # nothing in common: one thread's
+    none = table.chooser([record({key: {"own": 0.0, "rows": 1.0}})], "onnx")  # rounded to nothing
+    assert none is not None
+    assert none("forward", at) is None
     assert table.chooser([one], "coreml") is None
 
 

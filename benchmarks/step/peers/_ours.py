@@ -33,7 +33,6 @@ def export(work: Work, runtime: str, place: Path) -> None:
     from clue_mobile.errors import ClueError
     from clue_mobile.flat import FlatModel
     from clue_mobile.kernel_costs import table
-    from clue_mobile.lowering import choice
     from exporters.base import Source
 
     method, _ = METHODS[work.loss]
@@ -43,8 +42,7 @@ def export(work: Work, runtime: str, place: Path) -> None:
     program = next(p for p in recipe.programs if p.name == "step")
     try:
         exporter = exporters.get(runtime)
-        chosen = table.choosers([runtime], "host", None)[runtime]
-        overrides = choice.overrides(chosen, exporter.OVERRIDES)
+        overrides = table.shipped_overrides(runtime, "host", exporter.OVERRIDES)
         traced = programs.trace(program, overrides=overrides, passes=exporter.PASSES)
         converted = exporter.convert([traced], Source(model, recipe), lambda name: None)
     except ClueError as error:
