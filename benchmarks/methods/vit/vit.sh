@@ -51,7 +51,7 @@ PYTHON
     ;;
 table)
     clue-mobile compare "${common[@]}" --weights "$models/whole.safetensors" --retrained "airplane=$models/without_0.safetensors" \
-        --methods ga,rl,iu,be,bs,clue,ssd,salun,logit_mask --classes airplane --batch 256 --retain-images 4500 --jobs 2 \
+        --methods ga,rl,iu,be,bs,lu,unsir,clue,ssd,salun,logit_mask --classes airplane --batch 256 --retain-images 4500 --jobs 2 \
         --hyperparameters "$here/hyperparameters.json" --out "$out/table"
     ;;
 maps)
