@@ -21,7 +21,7 @@ try:
     import onnxscript
     from onnx_ir.passes import common
 
-    from exporters import onnx_external, onnx_forms, onnx_graph, onnx_memory, onnx_ops
+    from exporters import onnx_external, onnx_forms, onnx_graph, onnx_in_place, onnx_memory, onnx_ops
 except ImportError as error:
     raise ClueError(
         "the ONNX exporter needs the packages onnx and onnxscript: pip install 'clue-mobile[export]'"
@@ -83,6 +83,7 @@ def convert_program(
     proto = onnx_ir.to_proto(_tidy(onnx_ir.from_proto(proto)))
     _begin_late(proto.graph)
     _name_values(proto.graph, *tensor_names(traced))
+    onnx_in_place.write(proto, traced.program)
     proto.producer_name = "clue-mobile"
     data = onnx_external.split(proto, f"{name}.data")
     if data is None:

@@ -20,14 +20,17 @@ _MOST_THREADS = 256
 
 
 class Session(Protocol):
-    """A loaded program."""
+    """A loaded program. in_place: output: input, of the pairs that may be given one and the same array."""
+
+    @property
+    def in_place(self) -> Mapping[str, str]: ...
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         """Compute the outputs INTO the given arrays.
 
         Every port of the program by its name; C-contiguous float32 of the port's shape, no output overlapping
-        another array. The arrays may be kept referenced for the session's life. Raises ClueError when the
-        program fails.
+        another array, but for those of `in_place`, which a run that fails may leave half written. The arrays
+        may be kept referenced for the session's life. Raises ClueError when the program fails.
         """
 
 
@@ -44,6 +47,15 @@ class Engine(Protocol):
 
 
 # what the engines have in common
+
+
+def replaced(program: Program) -> dict[str, str]:
+    """Output: the input that it is the new content of. All are `in_place` where results are copied out of an
+    engine's own memory when the program is done."""
+    read = {port.binds: port.name for port in program.inputs if port.role in ("state", "carry")}
+    return {
+        p.name: read[p.binds] for p in program.outputs if p.role in ("state", "carry") and p.binds in read
+    }
 
 
 def usable_cpus() -> int:

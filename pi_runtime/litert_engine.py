@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pi_runtime.bundle import Program
-from pi_runtime.engine import Arrays, check_arrays, check_ports, check_threads, usable_cpus
+from pi_runtime.engine import Arrays, check_arrays, check_ports, check_threads, replaced, usable_cpus
 from pi_runtime.errors import ClueError
 
 
@@ -75,6 +75,7 @@ class LitertSession:
 
     def __init__(self, runner: Any, program: Program) -> None:
         self._runner, self._program = runner, program
+        self.in_place = replaced(program)
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         """See `Session.run`."""

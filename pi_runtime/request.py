@@ -17,7 +17,7 @@ from pi_runtime import plan as plans
 from pi_runtime.bundle import Bundle, Port
 from pi_runtime.classify import Classifier, pixels
 from pi_runtime.cost import Meter
-from pi_runtime.engine import Array, Engine, Session
+from pi_runtime.engine import Array, Arrays, Engine, Session
 from pi_runtime.errors import ClueError
 from pi_runtime.values import Values
 
@@ -243,15 +243,17 @@ class Runner:
         node, place = operation.node, operation.place
         program = self.bundle.programs[self.chosen(node)]
         inputs = {port.name: self._input(port, node, place) for port in program.inputs}
-        outputs = {port.name: self._output(port, node, place) for port in program.outputs}
-        self._session(program.name).run(inputs, outputs)
+        session = self._session(program.name)
+        outputs = {port.name: self._output(port, node, inputs, session) for port in program.outputs}
+        session.run(inputs, outputs)
         self.meter.worked(program)
         metrics = {}
         for port in program.outputs:
             name = node.bind.get(port.name, port.binds)
             match port.role:
                 case "state" | "carry":
-                    self.values.written(name)
+                    if outputs[port.name] is not self.values.current(name):
+                        self.values.written(name)
                 case "cache":
                     # A sample that stands twice in a filled batch has the same row twice.
                     self.values.current(name)[place.positions] = outputs[port.name]
@@ -292,9 +294,11 @@ class Runner:
                 pixels(images, array)
         return array
 
-    def _output(self, port: Port, node: plans.RunNode, place: plans.Place) -> Array:
+    def _output(self, port: Port, node: plans.RunNode, inputs: Arrays, session: Session) -> Array:
         if port.role in ("state", "carry"):
-            return self.values.target(node.bind.get(port.name, port.binds))
+            name = node.bind.get(port.name, port.binds)
+            given = inputs.get(session.in_place.get(port.name, ""))
+            return given if given is self.values.current(name) else self.values.target(name)
         return self._buffer(port, "output", port.name)
 
     def _log(self, operation: plans.Operation, metrics: Mapping[str, float]) -> None:

@@ -40,12 +40,10 @@ class Values:
         self._bundle, self._served, self._seed = bundle, served, seed
         self._current: dict[str, Array] = {}
         self._spare: dict[str, Array] = {}
-        swapped = swapped_values(bundle)
+        self._swapped = swapped_values(bundle)
         for name, value in bundle.values.items():
             shape = (n, *value.shape) if value.role == "cache" else value.shape
             self._current[name] = np.zeros(shape, np.float32)
-            if name in swapped:
-                self._spare[name] = np.zeros(shape, np.float32)
             self.reset(name, epoch=0, repeat=0)
 
     def current(self, name: str) -> Array:
@@ -53,7 +51,12 @@ class Values:
         return self._current[name]
 
     def target(self, name: str) -> Array:
-        """Where a program is to write the new content, before `written`."""
+        """Where a program that cannot write over what it reads is to write the new content, before `written`.
+
+        A second array is made when the first such program asks for it.
+        """
+        if name in self._swapped and name not in self._spare:
+            self._spare[name] = np.zeros_like(self._current[name])
         return self._spare.get(name, self._current[name])
 
     def written(self, name: str) -> None:

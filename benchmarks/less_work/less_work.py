@@ -180,6 +180,7 @@ class EagerSession:
 
     def __init__(self, fn: Any, program: Any) -> None:
         self.fn, self.program = fn, program
+        self.in_place: dict[str, str] = {}
 
     def run(self, inputs: Any, outputs: Any) -> None:
         """See `Session.run`."""

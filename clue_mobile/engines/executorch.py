@@ -13,7 +13,7 @@ import numpy as np
 
 from clue_mobile.errors import ClueError
 from pi_runtime.bundle import Port, Program
-from pi_runtime.engine import Arrays, check_arrays, check_threads, first_line, usable_cpus
+from pi_runtime.engine import Arrays, check_arrays, check_threads, first_line, replaced, usable_cpus
 
 _FLOAT32 = 6  # ExecuTorch's number for the type
 _live: weakref.WeakSet[Any] = weakref.WeakSet()  # sessions, whichever engine made them
@@ -87,6 +87,7 @@ class ExecutorchSession:
         import torch
 
         self._file, self._method, self._program = file, method, program  # a method does not keep its file
+        self.in_place = replaced(program)
         self._tensor = torch.from_numpy
         _live.add(self)
 

@@ -80,6 +80,7 @@ class Recording:
 class _Session:
     def __init__(self, recording: Recording, session: Session, program: Program) -> None:
         self._recording, self._session, self._program = recording, session, program
+        self.in_place: Mapping[str, str] = {}  # what went in is looked at afterwards
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         self._session.run(inputs, outputs)

@@ -1,4 +1,4 @@
-"""The exported step works in the runtime's own two buffers of each value, and Python copies none of them."""
+"""The exported step works in the runtime's own arrays of each value, and Python copies none of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pi_runtime.onnx_engine import OnnxEngine, OnnxSession
 LABEL = 3
 BATCH = 8  # small: the arrays of a batch are then far below those of the state
 STEPS = 40
-SWAPPED = ("params", "buffers", "momentum")
+STATE = ("params", "buffers", "momentum")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,8 @@ def replay(bundle: Bundle, digits_data: Dataset) -> Replay:
     return Replay(bundle, OnnxEngine(1), images, np.full(len(images), LABEL, np.int64), 1)
 
 
-def test_a_state_goes_to_and_fro_between_two_buffers(replay: Replay, monkeypatch: pytest.MonkeyPatch) -> None:
+def watched(replay: Replay, monkeypatch: pytest.MonkeyPatch) -> tuple[list[dict[str, int]], list[str]]:
+    """The addresses of each step's arrays, and the programs that were bound, in a request of STEPS steps."""
     seen: list[dict[str, int]] = []
     bound: list[str] = []
     run, bind = OnnxSession.run, OnnxSession._bind
@@ -55,16 +56,43 @@ def test_a_state_goes_to_and_fro_between_two_buffers(replay: Replay, monkeypatch
     monkeypatch.setattr(OnnxSession, "_bind", watched_bind)
     for others, step in itertools.islice(replay.steps(), STEPS):
         replay.carry_out(*others, step)
-
     assert len(seen) == STEPS
-    for name in SWAPPED:
+    for name in ("x", "teacher", "lr", "energy", "kl"):
+        assert len({call[name] for call in seen}) == 1
+    return seen, bound
+
+
+def test_a_state_is_written_over(replay: Replay, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, bound = watched(replay, monkeypatch)
+    for name in STATE:
+        assert {call[name] for call in seen} == {call[f"{name}_next"] for call in seen}
+        assert len({call[name] for call in seen}) == 1
+    assert bound.count("step") <= 2  # two sides of the mask, which its own program swaps
+
+
+def test_where_it_must_not_be_it_goes_to_and_fro_between_two_arrays(
+    replay: Replay, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same results."""
+    for others, step in itertools.islice(replay.steps(), STEPS):
+        replay.carry_out(*others, step)
+    load = OnnxEngine.load
+
+    def loaded(engine: OnnxEngine, path: Path, program: Any) -> OnnxSession:
+        session = load(engine, path, program)
+        session.in_place = {}
+        return session
+
+    monkeypatch.setattr(OnnxEngine, "load", loaded)
+    other = Replay(bundle, OnnxEngine(1), replay.job.images, replay.job.labels, 1)
+    seen, bound = watched(other, monkeypatch)
+    for name in STATE:
         assert len({call[name] for call in seen} | {call[f"{name}_next"] for call in seen}) == 2
         assert all(call[name] != call[f"{name}_next"] for call in seen)
         assert all(new[name] == old[f"{name}_next"] for old, new in itertools.pairwise(seen))
-    for name in ("x", "teacher", "lr", "energy", "kl"):
-        assert len({call[name] for call in seen}) == 1
-    # two sides of the state, two of the mask, which its own program swaps
-    assert bound.count("step") <= 4
+    assert bound.count("step") <= 4  # two sides of the state, two of the mask
+    for name in STATE:
+        np.testing.assert_array_equal(replay.values.current(name), other.values.current(name))
 
 
 def largest_allocation(replay: Replay) -> int:

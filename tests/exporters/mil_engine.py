@@ -7,7 +7,7 @@ from pathlib import Path
 from mil_evaluator import Package
 
 from pi_runtime.bundle import Program
-from pi_runtime.engine import Arrays
+from pi_runtime.engine import Arrays, replaced
 
 
 class MilEngine:
@@ -35,6 +35,7 @@ class MilSession:
         ):
             assert list(found.items()) == [(port.name, port.shape or (1,)) for port in ports]
         self._package, self._function = package, function
+        self.in_place = replaced(program)
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         """See `Session.run`."""

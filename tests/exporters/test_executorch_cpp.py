@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,11 @@ class CppProgram:
     engine: Cpp
     path: Path
     program: Program
+
+    @property
+    def in_place(self) -> Mapping[str, str]:
+        """See `Session`."""
+        return {}
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         """See `Session.run`."""

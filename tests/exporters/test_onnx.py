@@ -18,7 +18,7 @@ import exporters
 from clue_mobile.errors import ClueError
 from clue_mobile.plan import Port, Program
 from clue_mobile.programs import Traced, trace
-from exporters import base, onnx_external, onnx_ops
+from exporters import base, onnx_external, onnx_in_place, onnx_ops
 from exporters import onnx as exporter
 
 aten = torch.ops.aten
@@ -55,7 +55,7 @@ def assert_clean(model: onnx.ModelProto) -> None:
     assert {node.domain for node in model.graph.node} == {""}
     assert not model.functions
     assert model.producer_name == "clue-mobile"
-    assert not model.metadata_props
+    assert {entry.key for entry in model.metadata_props} <= {onnx_in_place.KEY}
     assert not model.doc_string
     for thing in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer):
         assert not thing.metadata_props, thing.name

@@ -61,7 +61,8 @@ def export(work: Work, runtime: str, place: Path) -> None:
 
 
 def setup(work: Work, engine: Callable[[int], Any], place: Path) -> Callable[[], float]:
-    """The step as a request runs it: every value that it reads and writes has two arrays, which swap."""
+    """The step as a request runs it: every value that it reads and writes has two arrays, which swap, or one
+    where the program may write over what it reads."""
     sys.path.insert(0, str(ROOT))
     from pi_runtime.bundle import Golden, Port, Program
 
@@ -83,9 +84,17 @@ def setup(work: Work, engine: Callable[[int], Any], place: Path) -> Callable[[],
         fill = 1 if port.name == "mask" else 0
         content = first.get(port.name, np.full(port.shape, fill, np.float32))
         current[port.name] = np.array(content, np.float32, order="C")
-    target = {port.name: np.zeros(port.shape, np.float32) for port in program.outputs}
+    over = session.in_place
+    target = {
+        port.name: current[over[port.name]] if port.name in over else np.zeros(port.shape, np.float32)
+        for port in program.outputs
+    }
     metrics = [port.name for port in program.outputs if port.role == "metric"]
-    moved = [(p.name, p.name.removesuffix("_next")) for p in program.outputs if p.name not in metrics]
+    moved = [
+        (p.name, p.name.removesuffix("_next"))
+        for p in program.outputs
+        if p.name not in metrics and p.name not in over
+    ]
     missing = [name for _, name in moved if name not in current]
     if missing:
         raise RuntimeError(f"the step writes {missing}, which it does not read")
