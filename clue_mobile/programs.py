@@ -113,6 +113,7 @@ def trace(
     inputs = example_inputs(program, dtype)
     graph = lower(program.fn, inputs, overrides=overrides, passes=passes, name=program.name)
     flops = count_flops(graph)
+    graph = rules.rewritten(graph)
     if budget is None:
         return Traced(program, graph, flops, liveness.plan(graph, rules).peak_bytes)
     fitted = fit(graph, budget, rules, program.name)

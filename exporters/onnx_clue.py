@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch.fx import Node
+
 from clue_mobile.lowering import kernels
-from clue_mobile.memory.rules import Rules
 from clue_mobile.programs import Traced
-from exporters import onnx, onnx_kernels
+from exporters import onnx, onnx_kernels, onnx_memory
 from exporters.base import Converted, Source, Tell
 
+aten, clue = torch.ops.aten, torch.ops.clue
+_CONVOLUTIONS = {
+    clue.conv.default, clue.conv_stats.default, clue.conv_grad.default, clue.conv_input_grad.default,
+}  # fmt: skip
 OVERRIDES: dict[Any, Any] = kernels.OVERRIDES
 # those that leave convolutions, norms and ReLU's masks in the form that `kernels.fuse` knows
 PASSES = ("products", "concats")
 FLOAT16 = False
-MEMORY = Rules(recomputes=False)  # a copy would stand in the way of the fusing
+
+
+def _read_where_it_lies(node: Node) -> bool:
+    """Whether it is, or belongs to, a convolution's weights: no copy of their part of the parameters."""
+    if node.target not in (aten.slice.Tensor, aten.reshape.default) or not node.users:
+        return False
+    return all(
+        user.target in _CONVOLUTIONS or (user.target is aten.reshape.default and _read_where_it_lies(user))
+        for user in node.users
+    )
+
+
+MEMORY = dataclasses.replace(
+    onnx_memory.RULES,
+    fused=lambda node: onnx_memory.RULES.fused(node) or _read_where_it_lies(node),
+    recomputes=False,  # a copy would stand in the way of the fusing
+    rewritten=kernels.fuse,
+)
 
 
 def versions() -> dict[str, str]:
@@ -24,7 +48,7 @@ def versions() -> dict[str, str]:
 
 
 def convert(programs: Sequence[Traced], source: Source, tell: Tell) -> Converted:
-    """As `exporters.onnx.convert`; the graphs are fused in place first."""
+    """As `exporters.onnx.convert`; graphs that are not yet are fused in place first."""
     files: dict[str, bytes] = {}
     for traced in programs:
         tell(traced.program.name)

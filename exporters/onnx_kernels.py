@@ -11,18 +11,35 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch.fx import Node
 
 from exporters.onnx_graph import Call, Result
 
 aten, clue = torch.ops.aten, torch.ops.clue
 
-DOMAIN, VERSION = "clue", 2
+DOMAIN, VERSION = "clue", 3
 
 
-def _geometry(c: Call, kernel: Sequence[int], window: int, size: Sequence[int]) -> list[int]:
+def _geometry(c: Call, kernel: Sequence[int], window: int, size: Sequence[int], groups: int) -> list[int]:
     """Kernel, stride, padding, dilation, groups, input size; arguments from `window` on are the window's."""
-    stride, padding, dilation, groups = (c[window + i] for i in range(4))
+    stride, padding, dilation = (c[window + i] for i in range(3))
     return [*kernel, *stride, *padding, *dilation, groups, *size]
+
+
+def _weights(c: Call, index: int) -> tuple[str, list[int]]:
+    """The weights, argument `index`, as a value and the attribute `weights`.
+
+    A part of a vector that the program is given is read where it lies: sliced, it would be a copy, alive from
+    the forward pass to the backward.
+    """
+    shaped: Node = c.raw(index)
+    part: Any = shaped.args[0] if shaped.target is aten.reshape.default else None
+    if isinstance(part, Node) and part.target is aten.slice.Tensor:
+        given: Any = part.args
+        (vector, axis, start), step = given[:3], given[4:]
+        if axis == 0 and not step and vector.op == "placeholder" and vector.meta["val"].dim() == 1:
+            return c.name(vector), [start, *c.shape(index)[:2]]
+    return c[index], [-1, 0, 0]
 
 
 def _node(c: Call, op: str, inputs: Sequence[str | None], outputs: int = 1, **attributes: Any) -> Result:
@@ -43,29 +60,61 @@ def _node(c: Call, op: str, inputs: Sequence[str | None], outputs: int = 1, **at
 _OPTIONAL = {"NormGrad": 3, "LayerNorm": 1}  # the first output that may go unmade
 
 
+def _after(c: Call, index: int) -> str | None:
+    """What must be there before the node runs, its argument `index`, which most nodes do not have."""
+    found: str | None = c[index]
+    return found
+
+
 def _conv(outputs: int) -> Callable[[Call], Result]:
     def translate(c: Call) -> Result:
-        geometry = _geometry(c, c.shape(1)[2:], 3, c.shape(0)[1:3])
-        return _node(c, "Conv", [c[0], c[1], c[2]], outputs, geometry=geometry)
+        geometry = _geometry(c, c.shape(1)[2:], 3, c.shape(0)[1:3], c[6])
+        w, weights = _weights(c, 1)
+        return _node(c, "Conv", [c[0], w, c[2]], outputs, geometry=geometry, weights=weights)
 
     return translate
 
 
 def _conv_grad(c: Call) -> Result:
-    geometry = _geometry(c, c.shape(2)[2:], 3, c.shape(1)[1:3])
-    return _node(c, "ConvGrad", [c[0], c[1], c[2]], 2, geometry=geometry)
+    geometry = _geometry(c, c.shape(2)[2:], 3, c.shape(1)[1:3], c[6])
+    w, weights = _weights(c, 2)
+    return _node(c, "ConvGrad", [c[0], c[1], w], 2, geometry=geometry, weights=weights)
 
 
 def _conv_input_grad(c: Call) -> Result:
-    return _node(c, "ConvInputGrad", [c[0], c[1]], geometry=_geometry(c, c.shape(1)[2:], 3, c[2]))
+    geometry = _geometry(c, c.shape(1)[2:], 3, c[2], c[6])
+    w, weights = _weights(c, 1)
+    return _node(c, "ConvInputGrad", [c[0], w], geometry=geometry, weights=weights)
 
 
 def _conv_weight_grad(c: Call) -> Result:
-    return _node(c, "ConvWeightGrad", [c[0], c[1]], geometry=_geometry(c, c[2], 3, c.shape(1)[1:3]))
+    geometry = _geometry(c, c[2], 3, c.shape(1)[1:3], c[6])
+    return _node(c, "ConvWeightGrad", [c[0], c[1]], geometry=geometry, weights=[-1, 0, 0])
+
+
+def _max_pool(c: Call) -> Result:
+    return _node(c, "MaxPool", [c[0]], geometry=_geometry(c, c[1], 2, c.shape(0)[1:3], 1))
+
+
+def _max_pool_grad(c: Call) -> Result:
+    return _node(c, "MaxPoolGrad", [c[0], c[1]], geometry=_geometry(c, c[2], 3, c.shape(1)[1:3], 1))
 
 
 def _norm(c: Call) -> Result:
-    return _node(c, "Norm", [c[i] for i in range(6)], low=float(c[6]), high=float(c[7]))
+    given = [*(c[i] for i in range(6)), _after(c, 8)]
+    return _node(c, "Norm", given, low=float(c[6]), high=float(c[7]))
+
+
+def _layer_norm(c: Call) -> Result:
+    return _node(c, "LayerNorm", [c[0], c[1], c[2], _after(c, 4)], 3, epsilon=float(c[3]))
+
+
+def _part(c: Call) -> Result:
+    return _node(c, "Part", [c[0], _after(c, 3)], start=int(c[1]), stop=int(c[2]))
+
+
+def _sgd(c: Call) -> Result:
+    return _node(c, "Sgd", [c[0], c[1], c[2], c[3], *c[4]], 2, momentum=float(c[5]))
 
 
 def _norm_grad(c: Call) -> Result:
@@ -89,11 +138,17 @@ TABLE: dict[Any, Callable[[Call], Result]] = {
     clue.conv_grad.default: _conv_grad,
     clue.conv_input_grad.default: _conv_input_grad,
     clue.conv_weight_grad.default: _conv_weight_grad,
+    clue.max_pool.default: _max_pool,
+    clue.max_pool_grad.default: _max_pool_grad,
     clue.stats.default: lambda c: _node(c, "Stats", [c[0]], 2),
     clue.norm.default: _norm,
     clue.norm_grad.default: _norm_grad,
     clue.clamp_grad.default: _clamp_grad,
-    clue.layer_norm.default: lambda c: _node(c, "LayerNorm", [c[0], c[1], c[2]], 3, epsilon=float(c[3])),
+    clue.layer_norm.default: _layer_norm,
     clue.layer_norm_grad.default: lambda c: _node(c, "LayerNormGrad", [c[i] for i in range(5)], 3),
+    clue.gelu.default: lambda c: _node(c, "Gelu", [c[0], _after(c, 1)]),
     clue.gelu_grad.default: lambda c: _node(c, "GeluGrad", [c[0], c[1]]),
+    clue.image.default: lambda c: _node(c, "Image", [c[0], c[1], c[2], _after(c, 3)]),
+    clue.part.default: _part,
+    clue.sgd.default: _sgd,
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 
 aten = torch.ops.aten
 
@@ -33,6 +33,7 @@ class Rules:
     the runtime folds the node into those that read it. workspace: bytes that an operator takes while it runs.
     ties: whether the exporter spells `memory.barrier.after`; where it does not, the order alone keeps copies
     apart. recomputes: whether what an exporter writes is run as it stands, so that a copy stays one.
+    rewritten: what the exporter makes of a graph before it writes it, in place; planned is that.
     """
 
     views: frozenset[Any] = frozenset({aten.reshape.default})
@@ -41,6 +42,7 @@ class Rules:
     workspace: Mapping[Any, Bytes] = field(default_factory=dict)
     ties: bool = False
     recomputes: bool = True
+    rewritten: Callable[[GraphModule], GraphModule] = lambda graph: graph
 
 
 GRAPH = Rules()

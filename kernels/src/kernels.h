@@ -48,6 +48,22 @@ struct LayerNormGrad {
     float *gx, *gw, *gb;  // results
 };
 
+// A piece of a gradient, which begins at the element `first` of the whole.
+struct Piece {
+    const float* g;
+    size_t first;
+};
+
+// Arguments of `sgd`, all [count]; mask may be null, and a result its argument's memory.
+struct Sgd {
+    size_t count;
+    float momentum, lr;
+    const float *w, *v, *mask;
+    const Piece* pieces;
+    int pieces_count;
+    float *to, *moved;
+};
+
 struct Kernels {
     const char* name;
     // y, and if mean is not null the channels' mean and population variance
@@ -56,12 +72,19 @@ struct Kernels {
     // gx may be null, gw too
     void (*conv_grad)(const Conv&, const float* g, const float* x, const float* w, float* gx, float* gw,
                       const Parallel&);
+    void (*max_pool)(const Conv&, const float* x, float* y, const Parallel&);
+    void (*max_pool_grad)(const Conv&, const float* g, const float* x, float* gx, const Parallel&);
+    // y [n][positions][channels] = (x [n][channels][positions] - mean) / std
+    void (*image)(int n, int channels, int positions, const float* x, const float* mean, const float* std, float* y,
+                  const Parallel&);
     void (*stats)(int n, int positions, int channels, const float* x, float* mean, float* var, const Parallel&);
     void (*norm)(const Norm&, const Parallel&);
     void (*norm_grad)(const NormGrad&, const Parallel&);
     void (*layer_norm)(const LayerNorm&, const Parallel&);
     void (*layer_norm_grad)(const LayerNormGrad&, const Parallel&);
+    void (*gelu)(size_t count, const float* x, float* y, const Parallel&);
     void (*gelu_grad)(size_t count, const float* g, const float* x, float* gx, const Parallel&);
+    void (*sgd)(const Sgd&, const Parallel&);
 };
 
 #if defined(__x86_64__)

@@ -80,7 +80,7 @@ class Api {
     const void* const* table_;
 };
 
-enum Characteristic { kRequired = 0, kOptional = 1 };
+enum Characteristic { kRequired = 0, kOptional = 1, kVariadic = 2 };
 constexpr int kFloat = 1;  // the element type
 
 // An operator as the runtime sees it.

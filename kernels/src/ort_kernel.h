@@ -35,6 +35,8 @@ class Run {
         check(api_, api_.output_count(context, &outputs_), "outputs cannot be counted");
     }
 
+    size_t inputs() const { return inputs_; }
+
     Tensor input(size_t index) const {
         Tensor tensor;
         const Value* value = nullptr;

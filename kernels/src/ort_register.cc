@@ -6,7 +6,17 @@
 namespace clue::ort {
 namespace {
 
-constexpr int kOperators = 2;  // the version of the domain "clue"; 1 had Norm and NormGrad with ReLU only
+constexpr int kOperators = 3;  // the version of the domain "clue"; 1 had norms with ReLU only, 2 no `after`, pools, Gelu, Image, Sgd
+
+// Whether the last input stands for any number of them.
+template <class Op>
+constexpr auto variadic(int) -> decltype(Op::kVariadic) {
+    return Op::kVariadic;
+}
+template <class>
+constexpr bool variadic(long) {
+    return false;
+}
 
 // An operator's class as the table of functions that the runtime calls.
 template <class Op>
@@ -25,7 +35,10 @@ class Registered : public CustomOp {
         input_type = output_type = [](const CustomOp*, size_t) { return kFloat; };
         input_count = [](const CustomOp*) { return Op::kInputs; };
         output_count = [](const CustomOp*) { return Op::kOutputs; };
-        input_characteristic = [](const CustomOp*, size_t i) -> int { return i < Op::kLeastInputs ? kRequired : kOptional; };
+        input_characteristic = [](const CustomOp*, size_t i) -> int {
+            if (variadic<Op>(0) && i + 1 == Op::kInputs) return kVariadic;
+            return i < Op::kLeastInputs ? kRequired : kOptional;
+        };
         output_characteristic = [](const CustomOp*, size_t i) -> int { return i < Op::kLeastOutputs ? kRequired : kOptional; };
         input_memory = [](const CustomOp*, size_t) { return 0; };
         variadic_input_least = variadic_output_least = [](const CustomOp*) { return 1; };
@@ -82,8 +95,8 @@ extern "C" __attribute__((visibility("default"))) clue::ort::Status* RegisterCus
     static Domain* domain = nullptr;  // lives as long as the process: sessions keep pointing at it
     if (domain == nullptr) {
         if (Status* status = api.create_domain("clue", &domain)) return status;
-        if (Status* status = add_all<ConvOp, ConvGradOp, ConvInputGradOp, ConvWeightGradOp, StatsOp, NormOp, NormGradOp, LayerNormOp,
-                                     LayerNormGradOp, GeluGradOp>(api, domain))
+        if (Status* status = add_all<ConvOp, ConvGradOp, ConvInputGradOp, ConvWeightGradOp, MaxPoolOp, MaxPoolGradOp, StatsOp, NormOp, NormGradOp, LayerNormOp,
+                                     LayerNormGradOp, GeluOp, GeluGradOp, ImageOp, PartOp, SgdOp>(api, domain))
             return status;
     }
     return api.add_domain(options, domain);

@@ -6,6 +6,7 @@
 #include "norm.h"
 
 #include "depthwise.h"
+#include "pool.h"
 #include "rows.h"
 #include "wide.h"
 
@@ -207,6 +208,34 @@ static void conv_grad(const Conv& s, const float* g, const float* x, const float
     else grad_samples(way, s, g, x, w, gx, gw, parallel);
 }
 
+static void max_pool(const Conv& s, const float* x, float* y, const Parallel& parallel) {
+    parallel(tasks_of(s.n), [&](size_t task) {
+        each_group(task, tasks_of(s.n), s.n, 1, [&](int i, int) { max_pool_image(s, x + i * s.image_in(), y + i * s.image_out()); });
+    });
+}
+
+static void max_pool_grad(const Conv& s, const float* g, const float* x, float* gx, const Parallel& parallel) {
+    parallel(tasks_of(s.n), [&](size_t task) {
+        each_group(task, tasks_of(s.n), s.n, 1, [&](int i, int) {
+            max_pool_grad_image(s, g + i * s.image_out(), x + i * s.image_in(), gx + i * s.image_in());
+        });
+    });
+}
+
+static void image(int n, int channels, int positions, const float* x, const float* mean, const float* std, float* y,
+                  const Parallel& parallel) {
+    const size_t size = size_t(channels) * positions;
+    parallel(tasks_of(n), [&](size_t task) {
+        each_group(task, tasks_of(n), n, 1, [&](int i, int) {
+            for (int c = 0; c < channels; ++c) {
+                const float* from = x + i * size + size_t(c) * positions;
+                float* to = y + i * size + c;
+                for (int p = 0; p < positions; ++p) to[size_t(p) * channels] = (from[p] - mean[c]) / std[c];
+            }
+        });
+    });
+}
+
 static void stats(int n, int positions, int channels, const float* x, float* mean, float* var,
                   const Parallel& parallel) {
     float* parts = scratch_shared(size_t(n) * 3 * channels);
@@ -329,6 +358,13 @@ static void layer_norm_grad(const LayerNormGrad& s, const Parallel& parallel) {
     }
 }
 
+static void gelu(size_t count, const float* x, float* y, const Parallel& parallel) {
+    parallel(kMostTasks, [&](size_t task) {
+        const size_t first = count * task / kMostTasks, end = count * (task + 1) / kMostTasks;
+        gelu_some(x + first, end - first, y + first);
+    });
+}
+
 static void gelu_grad(size_t count, const float* g, const float* x, float* gx, const Parallel& parallel) {
     parallel(kMostTasks, [&](size_t task) {
         const size_t first = count * task / kMostTasks, end = count * (task + 1) / kMostTasks;
@@ -336,12 +372,18 @@ static void gelu_grad(size_t count, const float* g, const float* x, float* gx, c
     });
 }
 
+static void sgd(const Sgd& s, const Parallel& parallel) {
+    parallel(kMostTasks, [&](size_t task) {
+        sgd_some(s, s.count * task / kMostTasks, s.count * (task + 1) / kMostTasks);
+    });
+}
+
 }  // namespace HWY_NAMESPACE
 
 const Kernels* CLUE_TARGET() {
     using namespace HWY_NAMESPACE;
-    static const Kernels table{HWY_STR(HWY_NAMESPACE), conv,       conv_grad,       stats,    norm,
-                               norm_grad, layer_norm, layer_norm_grad, gelu_grad};
+    static const Kernels table{HWY_STR(HWY_NAMESPACE), conv, conv_grad, max_pool, max_pool_grad, image, stats, norm, norm_grad,
+                               layer_norm, layer_norm_grad, gelu, gelu_grad, sgd};
     return &table;
 }
 

@@ -16,6 +16,8 @@ import onnxruntime
 import pytest
 from onnx import helper
 
+from exporters.onnx_clue import onnx_kernels
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "kernels"
 
@@ -63,7 +65,7 @@ def run(
         [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, list(v.shape)) for n, v in given.items()],
         [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in outputs if n],
     )
-    versions = [helper.make_opsetid("", 20), helper.make_opsetid("clue", 2)]
+    versions = [helper.make_opsetid("", 20), helper.make_opsetid("clue", onnx_kernels.VERSION)]
     model = helper.make_model(graph, opset_imports=versions, ir_version=9)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -57,6 +57,9 @@ def check(got: list[np.ndarray[Any, Any]], want: list[Tensor], tolerance: float 
         assert error <= tolerance, f"output {number}: {error}"
 
 
+OWN = [-1, 0, 0]  # the weights are a tensor of their own
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", CONVS)
 def test_convolutions(name: str, threads: int) -> None:
@@ -64,15 +67,110 @@ def test_convolutions(name: str, threads: int) -> None:
     x, w, bias = draw(*size, seed=1), draw(*kernel, seed=2), draw(kernel[0], seed=3)
     stride, padding, dilation, groups = window
     geometry = [*kernel[2:], *stride, *padding, *dilation, groups, *size[1:3]]
+    options: dict[str, Any] = {"geometry": geometry, "weights": OWN}
     want = clue.conv_stats(x, w, bias, *window)
-    check(run("Conv", [array(x), array(w), array(bias)], ["y", "m", "v"], threads, geometry=geometry), want)
-    (y,) = run("Conv", [array(x), array(w)], ["y"], threads, geometry=geometry)
+    check(run("Conv", [array(x), array(w), array(bias)], ["y", "m", "v"], threads, **options), want)
+    (y,) = run("Conv", [array(x), array(w)], ["y"], threads, **options)
     check([y], [clue.conv(x, w, None, *window)])
     g = draw(*y.shape, seed=4)
     gx, gw = clue.conv_grad(g, x, w, *window)
-    check(run("ConvGrad", [array(g), array(x), array(w)], ["x", "w"], threads, geometry=geometry), [gx, gw])
-    check(run("ConvInputGrad", [array(g), array(w)], ["x"], threads, geometry=geometry), [gx])
-    check(run("ConvWeightGrad", [array(g), array(x)], ["w"], threads, geometry=geometry), [gw])
+    check(run("ConvGrad", [array(g), array(x), array(w)], ["x", "w"], threads, **options), [gx, gw])
+    check(run("ConvInputGrad", [array(g), array(w)], ["x"], threads, **options), [gx])
+    check(run("ConvWeightGrad", [array(g), array(x)], ["w"], threads, **options), [gw])
+
+
+def test_weights_are_read_where_they_lie_in_a_vector() -> None:
+    size, kernel, *window = CONVS["stride 2"]
+    x, w = draw(*size, seed=1), draw(*kernel, seed=2)
+    vector = torch.cat([draw(7, seed=3), w.reshape(-1), draw(5, seed=4)])
+    stride, padding, dilation, groups = window
+    geometry = [*kernel[2:], *stride, *padding, *dilation, groups, *size[1:3]]
+    whole: dict[str, Any] = {"geometry": geometry, "weights": OWN}
+    part: dict[str, Any] = {"geometry": geometry, "weights": [7, *kernel[:2]]}
+    (y,) = run("Conv", [array(x), array(w)], ["y"], **whole)
+    g = array(draw(*y.shape, seed=5))
+    for op, given in (("Conv", [array(x)]), ("ConvGrad", [g, array(x)]), ("ConvInputGrad", [g])):
+        outputs = ["x", "w"] if op == "ConvGrad" else ["y"]
+        for left, right in zip(
+            run(op, [*given, array(w)], outputs, **whole),
+            run(op, [*given, array(vector)], outputs, **part),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(left, right)
+    with pytest.raises(Exception, match="the weights lie outside their vector"):
+        run("Conv", [array(x), array(vector)], ["y"], geometry=geometry, weights=[13, *kernel[:2]])
+
+
+# x, kernel, stride, padding, dilation
+POOLS: dict[str, Any] = {
+    "resnet's": ([3, 12, 13, 19], [3, 3], [2, 2], [1, 1], [1, 1]),
+    "without overlap": ([2, 8, 6, 33], [2, 2], [2, 2], [0, 0], [1, 1]),
+    "a rest, gaps, dilation": ([5, 11, 10, 7], [2, 3], [3, 2], [1, 0], [2, 1]),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", POOLS)
+def test_max_pooling(name: str, threads: int) -> None:
+    size, kernel, stride, padding, dilation = POOLS[name]
+    x = (2 * draw(*size, seed=1)).round().clamp(min=0)  # many windows have several largest values
+    geometry = [*kernel, *stride, *padding, *dilation, 1, *size[1:3]]
+    want = clue.max_pool(x, kernel, stride, padding, dilation)
+    check(run("MaxPool", [array(x)], ["y"], threads, geometry=geometry), [want], 0)
+    g = draw(*want.shape, seed=2)
+    due = clue.max_pool_grad(g, x, kernel, stride, padding, dilation)
+    check(run("MaxPoolGrad", [array(g), array(x)], ["x"], threads, geometry=geometry), [due], 1e-6)
+
+
+def test_a_maximum_that_is_no_number_is_kept() -> None:
+    x = np.ones((1, 4, 4, 20), np.float32)
+    x[0, 1, 1, 3] = x[0, 2, 2, 18] = np.nan
+    (y,) = run("MaxPool", [x], ["y"], geometry=[2, 2, 2, 2, 0, 0, 1, 1, 1, 4, 4])
+    assert np.argwhere(np.isnan(y)).tolist() == [[0, 0, 0, 3], [0, 1, 1, 18]]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_images(threads: int) -> None:
+    x = draw(5, 3, 7, 9, seed=1)
+    mean, std = draw(1, 3, 1, 1, seed=2), draw(1, 3, 1, 1, seed=3).abs() + 0.5
+    given = [array(v) for v in (x, mean, std)]
+    check(run("Image", given, ["y"], threads), [clue.image(x, mean, std)], 1e-6)
+
+
+def test_parts() -> None:
+    vector = draw(50, seed=1)
+    check(run("Part", [array(vector)], ["y"], start=3, stop=41), [clue.part(vector, 3, 41)], 0)
+    with pytest.raises(Exception, match="the part lies outside the vector"):
+        run("Part", [array(vector)], ["y"], start=3, stop=51)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("masked", [False, True])
+def test_sgd(threads: int, masked: bool) -> None:
+    w, v, lr = draw(1001, seed=1), draw(1001, seed=2), torch.tensor(0.3, dtype=torch.float64)
+    mask = (draw(1001, seed=3) > 0).double() if masked else None
+    pieces = [draw(17, seed=4), draw(4, 6, 3, seed=5), draw(1, seed=6), draw(911, seed=7)]
+    want = clue.sgd(w, v, lr, mask, pieces, 0.9)
+    given = [array(t) for t in (w, v, lr, mask, *pieces)]
+    check(run("Sgd", given, ["w", "v"], threads, momentum=0.9), list(want), 1e-6)
+    with pytest.raises(Exception, match="the gradient's pieces do not have the size of w"):
+        run("Sgd", given[:-1], ["w", "v"], threads, momentum=0.9)
+
+
+@pytest.mark.parametrize(("op", "given", "options"), [
+    ("Norm", 6, {"low": 0.0, "high": 6.0}), ("LayerNorm", 3, {"epsilon": 1e-5}), ("Gelu", 1, {}),
+    ("Image", 3, {}), ("Part", 1, {"start": 2, "stop": 9}),
+])  # fmt: skip
+def test_what_is_waited_for_changes_nothing(op: str, given: int, options: dict[str, Any]) -> None:
+    channels = draw(3, seed=1) + 5
+    fixed = {
+        "Image": [draw(2, 3, 4, 5, seed=2), channels.view(1, 3, 1, 1), channels.view(1, 3, 1, 1)],
+        "Part": [draw(12, seed=2)],
+    }.get(op, [draw(2, 4, 5, 3, seed=2), channels, channels, channels, channels, draw(2, 4, 5, 3, seed=3)])
+    inputs = [array(v) for v in fixed[:given]]
+    (alone,) = run(op, inputs, ["y"], **options)
+    (behind,) = run(op, [*inputs, array(draw(7, 2, seed=9))], ["y"], **options)
+    np.testing.assert_array_equal(alone, behind)
 
 
 NORMS = [[4, 8, 8, 16], [3, 5, 7, 21], [9, 3, 3, 70], [6, 1, 1, 3]]
@@ -136,7 +234,7 @@ def test_layer_norms(shape: list[int]) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_gelu_s_gradient(threads: int) -> None:
+def test_gelu_and_its_gradient(threads: int) -> None:
     x = (
         torch.cat([torch.linspace(-14, 14, 4001, dtype=torch.float64), 1e-3 * draw(50, seed=1)])
         .float()
@@ -148,6 +246,9 @@ def test_gelu_s_gradient(threads: int) -> None:
     assert leaf.grad is not None
     torch.testing.assert_close(clue.gelu_grad(g, x), leaf.grad)
     check(run("GeluGrad", [array(g), array(x)], ["x"], threads), [leaf.grad], 1e-6)
+    want = torch.nn.functional.gelu(x)
+    torch.testing.assert_close(clue.gelu(x), want)
+    check(run("Gelu", [array(x)], ["y"], threads), [want], 1e-6)
 
 
 @pytest.mark.parametrize(("low", "high"), LIMITS[1:])
@@ -178,8 +279,9 @@ def test_results_do_not_depend_on_the_number_of_threads(name: str) -> None:
     x, w = draw(*size, seed=1), draw(*kernel, seed=2)
     g = draw(*clue.conv(x, w, None, *window).shape, seed=3)
     geometry = [*kernel[2:], *(i for each in window[:3] for i in each), window[3], *size[1:3]]
+    options: dict[str, Any] = {"geometry": geometry, "weights": OWN}
     given = [array(v) for v in (g, x, w)]
-    one, two = (run("ConvGrad", given, ["x", "w"], threads, geometry=geometry) for threads in (1, 2))
+    one, two = (run("ConvGrad", given, ["x", "w"], threads, **options) for threads in (1, 2))
     for left, right in zip(one, two, strict=True):
         np.testing.assert_array_equal(left, right)
 
@@ -194,4 +296,4 @@ def test_results_do_not_depend_on_the_number_of_threads(name: str) -> None:
 def test_a_wrong_geometry_is_an_error(shape: list[int], geometry: list[int], says: str) -> None:
     x, w = array(draw(*shape, seed=1)), array(draw(4, 3, geometry[0], geometry[1], seed=2))
     with pytest.raises(Exception, match=says):
-        run("Conv", [x, w], ["y"], geometry=geometry)
+        run("Conv", [x, w], ["y"], geometry=geometry, weights=OWN)

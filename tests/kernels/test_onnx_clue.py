@@ -62,11 +62,32 @@ class Net(nn.Module):
         return self.head(x.mean(dim=(2, 3)))
 
 
+class Tokens(nn.Module):
+    """A pooled convolution, and a transformer's half of a block: layer norm, wide linear layers, GELU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(16)
+        self.before, self.behind = nn.LayerNorm(16), nn.LayerNorm(16)
+        self.wide, self.narrow = nn.Linear(16, 1024), nn.Linear(1024, 16)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, 3, H, W] -> [N, 5]."""
+        x = F.max_pool2d(F.relu(self.norm(self.stem(x))), 3, 2, 1).flatten(2).transpose(1, 2)
+        x = x + self.narrow(F.gelu(self.wide(self.before(x))))
+        return self.head(self.behind(x).mean(dim=1))
+
+
+NETS = {"residual": Net, "tokens": Tokens}
+
+
 @cache
-def programs(batch_norm: str) -> tuple[list[Traced], dict[str, Program]]:
+def programs(batch_norm: str, net: str = "residual") -> tuple[list[Traced], dict[str, Program]]:
     torch.manual_seed(0)
     spec = SPEC
-    recipe = build(FlatModel(Net(), spec), "clue", clue.Config(batch_norm=batch_norm), BATCH)  # type: ignore[arg-type]
+    recipe = build(FlatModel(NETS[net](), spec), "clue", clue.Config(batch_norm=batch_norm), BATCH)  # type: ignore[arg-type]
     chosen = {p.name: p for p in recipe.programs if p.name in ("predict", "saliency", "step")}
     traced = [trace(p, overrides=onnx_clue.OVERRIDES, passes=onnx_clue.PASSES) for p in chosen.values()]
     for each in traced:
@@ -94,11 +115,13 @@ def test_a_step_is_fused() -> None:
     found = count(next(t for t in programs("batch")[0] if t.program.name == "step"))
     own = {name: number for name, number in found.items() if name.startswith("clue.")}
     assert own == {
+        "clue.image": 2,
         "clue.conv_stats": 5,
-        "clue.norm": 5,
+        "clue.norm": 7,
         "clue.norm_grad": 5,
         "clue.conv_grad": 4,
         "clue.conv_weight_grad": 1,
+        "clue.sgd": 1,
     }
     assert not {"aten.relu", "aten.convolution"} & found.keys()
     assert not {"aten.sign", "aten.clamp", "clue.clamp_grad"} & found.keys()  # ReLU6 too
@@ -107,10 +130,30 @@ def test_a_step_is_fused() -> None:
     assert len(images) <= 2  # what comes in, and the pooling's gradient
 
 
+def test_what_is_cheap_is_made_again_and_not_kept() -> None:
+    traced = next(t for t in programs("batch", "tokens")[0] if t.program.name == "step")
+    found = count(traced)
+    # the norm's result for the pooling, the first layer norm's, GELU's, the image's, and the weights of the
+    # wide linear layers; a bias is too small for it
+    again = {"norm": 2, "layer_norm": 3, "gelu": 2, "image": 2, "part": 2}
+    assert {name: found[f"clue.{name}"] for name in again} == again
+    assert (found["clue.max_pool"], found["clue.max_pool_grad"]) == (1, 1)
+    assert not found["aten.max_pool2d"]
+    nodes = list(traced.graph.graph.nodes)
+    turn = next(i for i, n in enumerate(nodes) if str(n.target).startswith("clue.layer_norm_grad"))
+    for node in nodes[: turn - 1]:
+        if str(node.target).startswith(("clue.norm.", "clue.gelu.", "clue.layer_norm.")):
+            behind = [u for u in node.users if nodes.index(u) > turn and "grad" in str(u.target)]
+            assert not behind, f"{node} is kept for {behind}"
+    kernels.fuse(traced.graph)  # a second time: nothing is left to do
+    assert count(traced) == found
+
+
+@pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("batch_norm", ["batch", "frozen"])
-def test_the_fused_graph_computes_the_same(batch_norm: str) -> None:
+def test_the_fused_graph_computes_the_same(batch_norm: str, net: str) -> None:
     """In eager PyTorch, by the operators' references, to float32's accuracy (constants are float32)."""
-    traced, chosen = programs(batch_norm)
+    traced, chosen = programs(batch_norm, net)
     for each in traced:
         given = inputs(chosen[each.program.name])
         for port, got, want in zip(each.program.outputs, each(*given), each.program.fn(*given), strict=True):
@@ -118,13 +161,14 @@ def test_the_fused_graph_computes_the_same(batch_norm: str) -> None:
             assert ((got - want).abs().max() / scale).item() < 2e-5, f"{each.program.name} {port.name}"
 
 
+@pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("batch_norm", ["batch", "frozen"])
 def test_the_library_computes_the_same(
-    batch_norm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    batch_norm: str, net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLUE_KERNELS", str(library()))
     engine = OnnxClueEngine(1)
-    traced, _ = programs(batch_norm)
+    traced, _ = programs(batch_norm, net)
     for each in traced:
         program = each.program
         path = tmp_path / f"{program.name}.onnx"
@@ -141,6 +185,12 @@ def test_the_library_computes_the_same(
                 due.abs().max().item(), 1e-9
             )
             assert error < 2e-5, f"{program.name} {port.name}: {error}"
+        if program.name == "step":  # written over what they replace, the results are the same
+            assert session.in_place.items() >= {"params_next": "params", "momentum_next": "momentum"}.items()
+            over = {name: arrays[session.in_place[name]] for name in session.in_place}
+            session.run(arrays, {**{name: array.copy() for name, array in outputs.items()}, **over})
+            for name, array in over.items():
+                np.testing.assert_array_equal(array, outputs[name])
 
 
 def _declared(program: Program) -> DeviceProgram:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clue_mobile.lowering import activation, conv, norm
+from clue_mobile.lowering import activation, conv, norm, pool
 from clue_mobile.lowering.kernels.operators import first
 from clue_mobile.lowering.windows import per_axis
 
@@ -83,6 +83,23 @@ def convolution_backward(
         grad_w = clue.conv_weight_grad(g, _last(x), list(weight.shape[2:]), *window)
     grad_x = None if grad_x is None else first(grad_x)
     return grad_x, grad_w, g.sum([0, 1, 2]) if output_mask[2] else None
+
+
+def max_pool_backward(
+    grad: Tensor,
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+    indices: Tensor,
+) -> Any:
+    """As `pool.max_pool_backward`; its forward pass becomes a kernel in `layout.sink`."""
+    if ceil_mode or not _has(x):
+        return pool.max_pool_backward(2, grad, x, kernel, stride, padding, dilation, ceil_mode, indices)
+    window = [per_axis(each, 2) for each in (kernel, stride or kernel, padding, dilation)]
+    return first(clue.max_pool_grad(_last(grad), _last(x), *window))
 
 
 def batch_norm_functional(
@@ -219,6 +236,13 @@ def native_layer_norm_backward(
     )
 
 
+def gelu(x: Tensor, *, approximate: str = "none") -> Any:
+    """aten.gelu."""
+    if approximate != "none" or x.dtype not in (torch.float32, torch.float64):
+        return NotImplemented
+    return clue.gelu(x)
+
+
 def gelu_backward(grad: Tensor, x: Tensor, *, approximate: str = "none") -> Any:
     """As `activation.gelu_backward`."""
     if approximate != "none" or x.dtype not in (torch.float32, torch.float64):
@@ -229,6 +253,7 @@ def gelu_backward(grad: Tensor, x: Tensor, *, approximate: str = "none") -> Any:
 OVERRIDES: dict[Any, Callable[..., Any]] = {
     aten.convolution.default: convolution,
     aten.convolution_backward.default: convolution_backward,
+    aten.max_pool2d_with_indices_backward.default: max_pool_backward,
     aten._native_batch_norm_legit.no_stats: batch_norm_without_running,
     aten._native_batch_norm_legit_functional.default: batch_norm_functional,
     aten._native_batch_norm_legit_no_training.default: batch_norm_no_training,
@@ -237,5 +262,6 @@ OVERRIDES: dict[Any, Callable[..., Any]] = {
     aten.hardtanh_backward.default: hardtanh_backward,
     aten.native_layer_norm.default: native_layer_norm,
     aten.native_layer_norm_backward.default: native_layer_norm_backward,
+    aten.gelu.default: gelu,
     aten.gelu_backward.default: gelu_backward,
 }

@@ -1,7 +1,7 @@
 """What a kernel does in one pass becomes one operator.
 
 Statistics behind a convolution; residual and clamp (ReLU, ReLU6) behind a norm, and their backward in front
-of the norm's.
+of the norm's; the optimizer's step.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
+from clue_mobile.lowering.kernels.again import again
 from clue_mobile.lowering.kernels.forms import UNCLAMPED
-from clue_mobile.lowering.kernels.layout import put, sink
+from clue_mobile.lowering.kernels.layout import TO_LAST, put, sink
 
 aten, clue = torch.ops.aten, torch.ops.clue
 
@@ -22,7 +23,18 @@ aten, clue = torch.ops.aten, torch.ops.clue
 def fuse(graph_module: GraphModule) -> GraphModule:
     """Run every pass of this folder over a lowered graph, in place."""
     sink(graph_module)
-    for each in (statistics, residual, results, activation, masked, recomputed, summed):
+    for each in (
+        pixels,
+        statistics,
+        residual,
+        results,
+        activation,
+        masked,
+        recomputed,
+        summed,
+        updated,
+        again,
+    ):
         each(graph_module)
         graph_module.graph.eliminate_dead_code()
     graph_module.graph.lint()
@@ -47,6 +59,31 @@ def _replace_parts(graph_module: GraphModule, old: Node, new: Node, shift: int =
         args: Any = part.args
         part.args = (new, int(args[1]) + shift)
     graph.erase_node(old)
+
+
+def pixels(graph_module: GraphModule) -> None:
+    """(x - mean) / std and the conversion of x [N, C, H, W] -> image(x, mean, std)."""
+    graph = graph_module.graph
+    for change in _nodes(graph_module, aten.permute.default):
+        div: Any = change.args[0]
+        sub: Any = div.args[0] if _is(div, aten.div.Tensor) else None
+        order: Any = change.args[1]
+        if list(order) != TO_LAST or not _is(sub, aten.sub.Tensor):
+            continue
+        x, mean = sub.args
+        std = div.args[1]
+        if (
+            x.op == "placeholder"
+            and all(_is_per_channel(n, x) for n in (mean, std))
+            and not (sub.kwargs or div.kwargs)
+        ):
+            with graph.inserting_before(change):
+                change.replace_all_uses_with(put(graph, clue.image.default, (x, mean, std)))
+            graph.erase_node(change)
+
+
+def _is_per_channel(node: Any, x: Node) -> bool:
+    return isinstance(node, Node) and list(node.meta["val"].shape) == [1, x.meta["val"].shape[1], 1, 1]
 
 
 def statistics(graph_module: GraphModule) -> None:
@@ -180,3 +217,48 @@ def summed(graph_module: GraphModule) -> None:
         left, right = add.args
         grad.args = (left, *grad.args[1:7], right, *grad.args[8:])
         graph.erase_node(add)
+
+
+def updated(graph_module: GraphModule) -> None:
+    """v' = momentum v + g, or g mask; w' = w - lr v' -> sgd(w, v, lr, mask, g), without anything in between.
+
+    Where g is joined of pieces, of these.
+    """
+    graph = graph_module.graph
+    for end in _nodes(graph_module, aten.sub.Tensor):
+        both_sides: Any = end.args
+        w, change = both_sides
+        if end.kwargs or not _is_product(change) or len(change.users) > 1:
+            continue
+        lr, moved = change.args
+        if not isinstance(lr, Node) or lr.meta["val"].dim() or not _is(moved, aten.add.Tensor):
+            continue
+        kept, g = moved.args
+        if moved.kwargs or not _is_product(kept) or not isinstance(kept.args[1], float):
+            continue
+        if not isinstance(g, Node):
+            continue
+        v, momentum = kept.args
+        factors: Any = g.args if _is_product(g) and len(g.users) == 1 else (g, None)
+        if not isinstance(factors[1], Node):
+            factors = (g, None)
+        g, mask = factors
+        vectors = [n for n in (w, v, g, mask) if n is not None]
+        if w.meta["val"].dim() != 1 or any(n.meta["val"].shape != w.meta["val"].shape for n in vectors):
+            continue
+        joined = g.target is aten.cat.default and len(g.users) == 1
+        with graph.inserting_before(moved if lr < moved else end):
+            both = put(graph, clue.sgd.default, (w, v, lr, mask, g.args[0] if joined else [g], momentum))
+            for index, old in enumerate((end, moved)):
+                made = graph.call_function(operator.getitem, (both, index))
+                made.meta["val"] = old.meta["val"]
+                old.replace_all_uses_with(made, delete_user_cb=lambda user, change=change: user is not change)
+        graph.erase_node(end)
+
+
+def _is(node: Any, target: Any) -> bool:
+    return isinstance(node, Node) and node.target is target
+
+
+def _is_product(node: Any) -> bool:
+    return _is(node, aten.mul.Tensor)

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-aten = torch.ops.aten
+from clue_mobile.lowering.windows import per_axis
+
+aten, clue = torch.ops.aten, torch.ops.clue
 
 TO_FIRST, TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 _ALIKE = {
@@ -70,6 +72,11 @@ def _sunk(graph: Graph, node: Node) -> Node | None:
         made = put(graph, node.target, (_source(args[0]), [1, 2], *args[2:]), **node.kwargs)
         if made.meta["val"].dim() == 2:
             return made
+    elif node.target is aten.max_pool2d.default and not any(args[5:]):  # the sixth: ceil_mode
+        given: list[Sequence[int]] = [per_axis(each, 2) for each in args[1:]]
+        given += [given[0], [0, 0], [1, 1]][len(given) - 1 :]
+        given[1] = given[1] or given[0]
+        made = put(graph, clue.max_pool.default, (_source(args[0]), *given[:4]))
     else:
         return None
     return put(graph, aten.permute.default, (made, TO_FIRST))

@@ -97,6 +97,22 @@ def conv_weight_grad(
     return _gradients(g, x, w, (stride, padding, dilation, groups), [False, True])[1].contiguous()
 
 
+@_define("max_pool(Tensor x, int[] kernel, int[] stride, int[] padding, int[] dilation) -> Tensor")
+def max_pool(x: Tensor, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints) -> Tensor:
+    """x [N, H, W, C] -> [N, Ho, Wo, C]."""
+    return last(aten.max_pool2d(first(x), kernel, stride, padding, dilation))
+
+
+@_define(
+    "max_pool_grad(Tensor g, Tensor x, int[] kernel, int[] stride, int[] padding, int[] dilation) -> Tensor"
+)
+def max_pool_grad(g: Tensor, x: Tensor, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints) -> Tensor:
+    """The gradient of x: each of g's goes to the first of its window's largest values (row-major)."""
+    window = (kernel, stride, padding, dilation, False)
+    _, indices = aten.max_pool2d_with_indices(first(x), *window)
+    return last(aten.max_pool2d_with_indices_backward(first(g), first(x), *window, indices))
+
+
 @_define("stats(Tensor x) -> (Tensor, Tensor)")
 def stats(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance (the population's) of each channel of x [N, ..., C]."""
@@ -107,7 +123,7 @@ def stats(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @_define(
     "norm(Tensor x, Tensor mean, Tensor invstd, Tensor? weight, Tensor? bias, Tensor? residual, float low, "
-    "float high) -> Tensor"
+    "float high, Tensor? after=None) -> Tensor"
 )
 def norm(
     x: Tensor,
@@ -118,10 +134,11 @@ def norm(
     residual: Tensor | None,
     low: float,
     high: float,
+    after: Tensor | None = None,
 ) -> Tensor:
     """(x - mean) * invstd * weight + bias + residual, clamped; x [N, ..., C], the rest but residual [C].
 
-    Limits of -inf and inf clamp nothing.
+    Limits of -inf and inf clamp nothing. after: what a runtime must have computed first (see `again`).
     """
     out = (x - mean) * (invstd if weight is None else invstd * weight)
     out = out if bias is None else out + bias
@@ -172,9 +189,12 @@ def clamp_grad(g: Tensor, out: Tensor, low: float, high: float) -> Tensor:
     return torch.where((out > low) & (out < high), g, torch.zeros_like(g))
 
 
-@_define("layer_norm(Tensor x, Tensor? weight, Tensor? bias, float eps) -> (Tensor, Tensor, Tensor)")
+@_define(
+    "layer_norm(Tensor x, Tensor? weight, Tensor? bias, float eps, Tensor? after=None) "
+    "-> (Tensor, Tensor, Tensor)"
+)
 def layer_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, after: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x [..., C] normalised over its last axis, and mean and 1/std [..., 1] (Ba et al. 2016)."""
     mean = x.mean(-1, keepdim=True)
@@ -201,11 +221,42 @@ def layer_norm_grad(
     return gx, (g * normalised).sum(rest), g.sum(rest)
 
 
+@_define("image(Tensor x, Tensor mean, Tensor std, Tensor? after=None) -> Tensor")
+def image(x: Tensor, mean: Tensor, std: Tensor, after: Tensor | None = None) -> Tensor:
+    """(x - mean) / std of x [N, C, H, W], mean and std [1, C, 1, 1] -> [N, H, W, C]."""
+    return last((x - mean) / std)
+
+
+@_define("part(Tensor vector, int start, int stop, Tensor? after=None) -> Tensor")
+def part(vector: Tensor, start: int, stop: int, after: Tensor | None = None) -> Tensor:
+    """The elements from start to stop, copied."""
+    return vector[start:stop].clone()
+
+
+@_define("gelu(Tensor x, Tensor? after=None) -> Tensor")
+def gelu(x: Tensor, after: Tensor | None = None) -> Tensor:
+    """x Phi(x) (Hendrycks and Gimpel 2016)."""
+    return x * (0.5 * (1 + torch.erf(x * math.sqrt(0.5))))
+
+
 @_define("gelu_grad(Tensor g, Tensor x) -> Tensor")
 def gelu_grad(g: Tensor, x: Tensor) -> Tensor:
-    """g times the derivative of x Phi(x) (Hendrycks and Gimpel 2016)."""
+    """g times the derivative of `gelu`."""
     cdf = 0.5 * (1 + torch.erf(x * math.sqrt(0.5)))
     return g * (cdf + x * torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi))
+
+
+@_define("sgd(Tensor w, Tensor v, Tensor lr, Tensor? mask, Tensor[] g, float momentum) -> (Tensor, Tensor)")
+def sgd(
+    w: Tensor, v: Tensor, lr: Tensor, mask: Tensor | None, g: Sequence[Tensor], momentum: float
+) -> tuple[Tensor, Tensor]:
+    """`optimizer.sgd`, with a gradient that comes in pieces and is masked.
+
+    v' = momentum v + g mask; w' = w - lr v'.
+    """
+    whole = torch.cat([piece.reshape(-1) for piece in g])
+    moved = momentum * v + (whole if mask is None else whole * mask)
+    return w - lr * moved, moved
 
 
 def _conv_flops(x: Ints, w: Ints, *rest: Any, out_shape: Any = None, **named: Any) -> int:
