@@ -20,7 +20,7 @@ _CONVOLUTIONS = {
 }  # fmt: skip
 OVERRIDES: dict[Any, Any] = kernels.OVERRIDES
 # those that leave convolutions, norms and ReLU's masks in the form that `kernels.fuse` knows
-PASSES = ("products", "concats")
+PASSES = ("products", "joins", "concats")
 FLOAT16 = False
 
 

@@ -20,6 +20,7 @@ from clue_mobile.lowering.passes import (
     constants,
     equal,
     frozen_norm,
+    joins,
     masks,
     pools,
     products,
@@ -51,10 +52,11 @@ PASSES: dict[str, Pass] = {
     "frozen_norm": frozen_norm.into_convolutions,
     "channel_scales": channel_scales.behind_convolutions,
     "products": products.join,
+    "joins": joins.of_pads,
     "concats": concats.sink,
     "masks": masks.of_nonnegatives,
 }
-DEFAULT = ("frozen_norm", "channel_scales", "products", "concats")
+DEFAULT = ("frozen_norm", "channel_scales", "products", "joins", "concats")
 
 # these always run: without them operators are left that no runtime has
 _NEEDED: dict[str, Pass] = {
@@ -65,7 +67,7 @@ _NEEDED: dict[str, Pass] = {
     "pools": pools.values_only,
 }
 _ORDER = (
-    "frozen_norm", "norms", "channel_scales", "convolutions", "products", "gather", "ranks", "pools",
+    "frozen_norm", "norms", "channel_scales", "convolutions", "products", "gather", "joins", "ranks", "pools",
     "concats", "masks",
 )  # fmt: skip
 
