@@ -181,7 +181,10 @@ def _name_values(graph: onnx.GraphProto, inputs: list[str], outputs: list[str]) 
     names = {"": ""}  # an optional input left out
     constants = {tensor.name for tensor in graph.initializer}
     computed = {
-        node.output[0] for node in graph.node if node.op_type == "Reshape" and node.input[1] not in constants
+        name
+        for node in graph.node
+        if node.domain or (node.op_type == "Reshape" and node.input[1] not in constants)
+        for name in node.output
     }
     for value, port in zip(graph.input, inputs, strict=True):
         names[value.name] = value.name = port

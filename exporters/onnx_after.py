@@ -36,7 +36,7 @@ def after(b: Builder, node: Node, names: dict[Node, Result]) -> Result:
     while value.target is aten.reshape.default:
         assert isinstance(value.args[0], Node)
         value = value.args[0]
-    return b.add("Reshape", names[value], wanted, known=(shape, value.meta["val"].dtype))
+    return b.add("Reshape", names[value], wanted, known=[(shape, value.meta["val"].dtype)])
 
 
 def joined(node: Node) -> bool:

@@ -64,16 +64,16 @@ class Builder:
         op: str,
         *inputs: str,
         outputs: int = 1,
-        known: tuple[Sequence[int], torch.dtype] | None = None,
+        known: Sequence[tuple[Sequence[int], torch.dtype]] = (),
         **attributes: Any,
     ) -> Result:
-        """Append a node; returns its output's name, or a tuple of names. known: the shape and type of the
-        output, where they cannot be inferred."""
+        """Append a node; returns its output's name, or a tuple of names. known: the shapes and types
+        of the outputs, where they cannot be inferred."""
         names = [f"v{self._count + i}" for i in range(outputs)]
         self._count += outputs
         self.nodes.append(helper.make_node(op, list(inputs), names, **attributes))
-        if known is not None:
-            self.known.append(helper.make_tensor_value_info(names[0], onnx_type(known[1]), list(known[0])))
+        for name, (shape, dtype) in zip(names, known, strict=False):
+            self.known.append(helper.make_tensor_value_info(name, onnx_type(dtype), list(shape)))
         return names[0] if outputs == 1 else tuple(names)
 
 

@@ -47,7 +47,9 @@ def _node(c: Call, op: str, inputs: Sequence[str | None], outputs: int = 1, **at
     names = [name or "" for name in inputs]
     while names and not names[-1]:
         names.pop()
-    made = c.b.add(op, *names, outputs=outputs, domain=DOMAIN, **attributes)
+    values = c.out if isinstance(c.out, tuple) else (c.out,)
+    known = [(list(value.shape), value.dtype) for value in values[:outputs]]
+    made = c.b.add(op, *names, outputs=outputs, known=known, domain=DOMAIN, **attributes)
     if outputs > 1:
         parts: list[Any] = [user.args[1] for user in c.node.users if user.target is operator.getitem]
         read = {int(part) for part in parts}

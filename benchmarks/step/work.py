@@ -46,7 +46,7 @@ class Model:
 MODELS = {
     "resnet20": Model("ResNet-20, 32x32", "resnet20", (3, 32, 32), 0.05),
     "resnet18": Model("ResNet-18, 224x224", "torchvision:resnet18", (3, 224, 224), 0.001),
-    "mobilenet_v2": Model("MobileNetV2, 224x224", f"{HERE}/networks.py:mobilenet_v2", (3, 224, 224), 0.003),
+    "mobilenet_v2": Model("MobileNetV2, 224x224", f"{HERE}/networks.py:mobilenet_v2", (3, 224, 224), 0.001),
     "vit_ti_16": Model("ViT-Ti/16, 224x224", f"{HERE}/networks.py:vit_ti_16", (3, 224, 224), 0.01),
     "vit_b_4": Model("ViT-B, patch 4, 32x32", f"{HERE}/networks.py:vit_b_4", (3, 32, 32), 0.01),
     "digits_cnn": Model("digits CNN, 8x8 (for the tests)", "digits_cnn", (1, 8, 8), 0.05),

@@ -11,7 +11,7 @@
 
 namespace clue::ort {
 
-constexpr uint32_t kApiVersion = 17;
+constexpr uint32_t kApiVersion = 18;
 
 struct Status;
 struct KernelContext;
@@ -107,6 +107,10 @@ struct CustomOp {
     Status* (*infer_shape)(const CustomOp*, ShapeInferContext*);
     int (*start_version)(const CustomOp*);
     int (*end_version)(const CustomOp*);
+    size_t (*may_in_place)(int** inputs, int** outputs);
+    void (*release_in_place)(int* inputs, int* outputs);
+    size_t (*alias)(int** inputs, int** outputs);
+    void (*release_alias)(int* inputs, int* outputs);
 };
 
 }  // namespace clue::ort

@@ -218,6 +218,7 @@ struct NormOp {
 struct NormGradOp {
     static constexpr const char* kName = "NormGrad";
     static constexpr size_t kInputs = 8, kLeastInputs = 4, kOutputs = 4, kLeastOutputs = 3;
+    static constexpr bool kInPlace = true;  // gx over g
     explicit NormGradOp(const Attributes& a)
         : train_(a.integer("train") != 0), low_(a.number("low")), high_(a.number("high")) {}
 
@@ -266,6 +267,7 @@ struct LayerNormOp {
 struct LayerNormGradOp {
     static constexpr const char* kName = "LayerNormGrad";
     static constexpr size_t kInputs = 5, kLeastInputs = 4, kOutputs = 3, kLeastOutputs = 3;
+    static constexpr bool kInPlace = true;  // gx over g
     explicit LayerNormGradOp(const Attributes&) {}
 
     void operator()(const Kernels& kernels, const Run& run) const {
@@ -297,6 +299,7 @@ struct GeluOp {
 struct GeluGradOp {
     static constexpr const char* kName = "GeluGrad";
     static constexpr size_t kInputs = 2, kLeastInputs = 2, kOutputs = 1, kLeastOutputs = 1;
+    static constexpr bool kInPlace = true;  // gx over g
     explicit GeluGradOp(const Attributes&) {}
 
     void operator()(const Kernels& kernels, const Run& run) const {

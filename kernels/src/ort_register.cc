@@ -18,6 +18,16 @@ constexpr bool variadic(long) {
     return false;
 }
 
+// Whether its first output may be in the memory of its first input.
+template <class Op>
+constexpr auto in_place(int) -> decltype(Op::kInPlace) {
+    return Op::kInPlace;
+}
+template <class>
+constexpr bool in_place(long) {
+    return false;
+}
+
 // An operator's class as the table of functions that the runtime calls.
 template <class Op>
 class Registered : public CustomOp {
@@ -45,6 +55,13 @@ class Registered : public CustomOp {
         variadic_input_alike = variadic_output_alike = [](const CustomOp*) { return 1; };
         start_version = [](const CustomOp*) { return kOperators; };
         end_version = [](const CustomOp*) { return 0x7fffffff; };
+        if (in_place<Op>(0)) {
+            may_in_place = [](int** inputs, int** outputs) -> size_t {
+                *inputs = new int(0), *outputs = new int(0);
+                return 1;
+            };
+            release_in_place = [](int* inputs, int* outputs) { delete inputs, delete outputs; };
+        }
         destroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
         create = [](const CustomOp*, const void* const* table, const KernelInfo* info, void** out) -> Status* {
             const Api api(table);
@@ -88,7 +105,7 @@ extern "C" __attribute__((visibility("default"))) clue::ort::Status* RegisterCus
     clue::ort::SessionOptions* options, const clue::ort::ApiBase* base) {
     using namespace clue::ort;
     const void* const* table = base->get_api(kApiVersion);
-    if (table == nullptr) return nullptr;  // older than 1.17: the session then says that an operator is unknown
+    if (table == nullptr) return nullptr;  // older than 1.18: the session then says that an operator is unknown
     const Api api(table);
     if (clue::kernels() == nullptr)
         return api.error("clue kernels need a processor with AVX2 and FMA: use programs of stock operators here");

@@ -29,6 +29,7 @@ from exporters.onnx import convert_program
 from pi_runtime.bundle import Bundle, Golden
 from pi_runtime.bundle import Port as DevicePort
 from pi_runtime.bundle import Program as DeviceProgram
+from pi_runtime.footprint import measure
 from pi_runtime.onnx_engine import OnnxClueEngine
 
 BATCH = 4
@@ -193,6 +194,18 @@ def test_the_library_computes_the_same(
                 np.testing.assert_array_equal(array, outputs[name])
 
 
+@pytest.mark.parametrize("net", NETS)
+def test_the_shapes_of_our_nodes_results_are_known(net: str) -> None:
+    """ONNX Runtime cannot infer them, and puts a result in its argument's memory only where both fit."""
+    step = next(t for t in programs("batch", net)[0] if t.program.name == "step")
+    model = onnx.load_from_string(convert_program(step, "step.onnx", onnx_kernels)["step.onnx"])
+    made = {name for node in model.graph.node if node.domain == "clue" for name in node.output if name}
+    known = {info.name: info for info in (*model.graph.value_info, *model.graph.output)}
+    assert len(made) > 20
+    assert made <= known.keys()
+    assert all(known[name].type.tensor_type.HasField("shape") for name in made)
+
+
 def _declared(program: Program) -> DeviceProgram:
     """The program as a device reads it from a manifest."""
 
@@ -211,6 +224,20 @@ def test_a_bundle_agrees_with_its_golden_vectors(tmp_path: Path, monkeypatch: py
     (found,) = check(Bundle.open(path), ["onnx-clue"])
     assert found.results
     assert found.ok
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_the_plan_is_what_a_run_takes(net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the fused program: what is made again is not counted, nor are weights that are read where they lie."""
+    monkeypatch.setenv("CLUE_KERNELS", str(library()))
+    torch.manual_seed(0)
+    recipe = ExportRecipe(
+        target="host", runtimes=("onnx-clue",), method="ga", batch=1024, least_images=0, kept_at_least=0
+    )
+    bundle = Bundle.open(export(NETS[net](), SPEC, tmp_path / "net.clue", recipe))
+    (step,) = (each for each in measure(bundle, "onnx-clue", 1) if each.program == "step")
+    assert step.measured is not None, step.reason
+    assert 0.85 <= step.measured / step.planned <= 1.6, (step.measured, step.planned)
 
 
 def test_a_device_without_the_library_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
