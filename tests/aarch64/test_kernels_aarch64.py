@@ -1,6 +1,7 @@
 """The kernel library cross-compiled for aarch64, on an emulated Cortex-A76, against eager PyTorch.
 
-A net that has every way of a convolution: few and many channels, strides, depthwise, 1x1; a residual; ReLU6.
+A net that has every way of a convolution: few and many channels, strides, depthwise, 1x1; a residual; ReLU6; max
+pooling, layer norms, GELU, and a linear layer that is wide enough for its weights to be cut out a second time.
 """
 
 from __future__ import annotations
@@ -35,17 +36,19 @@ class Net(nn.Module):
         self.more = nn.Conv2d(40, 260, 1, bias=False)
         self.wide = nn.Conv2d(260, 264, 3, padding=1, bias=False)
         self.norms = nn.ModuleList([nn.BatchNorm2d(c) for c in (16, 16, 40, 40, 260, 264)])
-        self.head = nn.Linear(264, 5)
+        self.before, self.behind = nn.LayerNorm(264), nn.LayerNorm(264)
+        self.dense, self.head = nn.Linear(264, 264), nn.Linear(264, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
         first, second, third, fourth, fifth, sixth = self.norms
-        x = F.relu(first(self.stem(x)))
+        x = F.max_pool2d(F.relu(first(self.stem(x))), 3, 2, 1)
         x = F.relu(second(self.same(x)) + x)
         x = F.relu6(third(self.stride(x)))
         x = F.relu6(fourth(self.deep(x)))
         x = F.relu6(fifth(self.more(x)))
-        return self.head(F.relu(sixth(self.wide(x))).mean(dim=(2, 3)))
+        x = F.relu(sixth(self.wide(x))).mean(dim=(2, 3))
+        return self.head(self.behind(F.gelu(self.dense(self.before(x)))))
 
 
 @pytest.fixture(scope="module")
