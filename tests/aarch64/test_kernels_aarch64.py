@@ -1,7 +1,8 @@
 """The kernel library cross-compiled for aarch64, on an emulated Cortex-A76, against eager PyTorch.
 
-A net that has every way of a convolution: few and many channels, strides, depthwise, 1x1; a residual; ReLU6; max
-pooling, layer norms, GELU, and a linear layer that is wide enough for its weights to be cut out a second time.
+A net that has every way of a convolution: few and many channels, strides, depthwise, 1x1; a residual; ReLU6;
+max pooling, layer norms, GELU, and a linear layer that is wide enough for its weights to be cut out a second
+time.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import operator
 from collections import Counter
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,12 +25,11 @@ from clue_mobile.methods import clue
 from clue_mobile.plan import Port, Program
 from clue_mobile.programs import Traced, build, trace
 from clue_mobile.spec import ModelSpec
-from exporters import onnx_clue, onnx_kernels
+from exporters import onnx_clue, onnx_kernels, onnx_memory
 from exporters.onnx import convert_program
 from pi_runtime.bundle import Bundle, Golden
 from pi_runtime.bundle import Port as DevicePort
 from pi_runtime.bundle import Program as DeviceProgram
-from pi_runtime.footprint import measure
 from pi_runtime.onnx_engine import OnnxClueEngine
 
 BATCH = 4
@@ -226,18 +226,13 @@ def test_a_bundle_agrees_with_its_golden_vectors(tmp_path: Path, monkeypatch: py
     assert found.ok
 
 
-@pytest.mark.parametrize("net", NETS)
-def test_the_plan_is_what_a_run_takes(net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the fused program: what is made again is not counted, nor are weights that are read where they lie."""
-    monkeypatch.setenv("CLUE_KERNELS", str(library()))
-    torch.manual_seed(0)
-    recipe = ExportRecipe(
-        target="host", runtimes=("onnx-clue",), method="ga", batch=1024, least_images=0, kept_at_least=0
-    )
-    bundle = Bundle.open(export(NETS[net](), SPEC, tmp_path / "net.clue", recipe))
-    (step,) = (each for each in measure(bundle, "onnx-clue", 1) if each.program == "step")
-    assert step.measured is not None, step.reason
-    assert 0.85 <= step.measured / step.planned <= 1.6, (step.measured, step.planned)
+def test_planned_is_the_fused_graph() -> None:
+    """What is made again is not counted, nor are weights read where they lie."""
+    step = programs("batch")[1]["step"]
+    how: dict[str, Any] = {"overrides": onnx_clue.OVERRIDES, "passes": onnx_clue.PASSES}
+    planned = trace(step, **how, rules=onnx_clue.MEMORY)
+    assert count(planned)["clue.sgd"] == 1
+    assert planned.peak_bytes < 0.9 * trace(step, **how, rules=onnx_memory.RULES).peak_bytes
 
 
 def test_a_device_without_the_library_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -41,9 +41,7 @@ def test_attention_s_are_joined_where_they_are_read() -> None:
     parameters = dict(attention.named_parameters())
 
     def function(x: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
-        leaves = {
-            n: t.detach().clone().requires_grad_() for n, t in zip(parameters, given, strict=True)
-        }
+        leaves = {n: t.detach().clone().requires_grad_() for n, t in zip(parameters, given, strict=True)}
         out, _ = torch.func.functional_call(attention, leaves, (x, x, x), {"need_weights": False})
         return torch.autograd.grad(out.square().sum(), list(leaves.values()))
 
