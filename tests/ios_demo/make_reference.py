@@ -55,6 +55,7 @@ class Recorder:
 class Recorded:
     def __init__(self, recorder: Recorder, session: Session, program: Program) -> None:
         self.recorder, self.session, self.program = recorder, session, program
+        self.in_place = session.in_place
 
     def run(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         given = {
