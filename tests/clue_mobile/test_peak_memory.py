@@ -1,11 +1,11 @@
 """No copy of the teacher: with the KL term a request's peak grows by the teacher's logits, and no more.
 
 The peak is that of the cost record (VmHWM) of whole requests, each in a process of its own.
-The requirement is peak without KL + N * K * 4 bytes + 10 %. A request takes about fifteen times the
-parameters (two buffers each of parameters, momentum, mask and gradient sum, and the programs' working
-memory), so that a tenth of it would hide a copy of them. Here it is a quarter of the weights alone, and a
-bundle that does hold a copy shows that this catches it. Not less than a quarter: peaks of one request fall on
-two values four megabytes apart, an eighth of the weights.
+The requirement is peak without KL + N * K * 4 bytes + 10 %. A request takes about thirteen times the
+parameters (momentum, mask, gradient sum and the programs' working memory besides), so that a tenth of it
+would hide a copy of them. Here it is half of the weights alone, and a bundle that does hold a copy shows that
+this catches it. Not less than half: alone the two peaks are a megabyte apart, but beside other tests a
+kernel short of memory takes pages away, and they were seen eleven apart, a third of the weights.
 """
 
 from __future__ import annotations
@@ -83,11 +83,11 @@ def peak(bundle: Path, folder: Path) -> int:
 def test_the_kl_term_costs_its_logits_only(bundles: dict[str, Path], tmp_path: Path) -> None:
     weights = (bundles["with"] / "weights.safetensors").stat().st_size
     found = {name: peak(bundle, tmp_path) for name, bundle in bundles.items()}
-    allowed = found["without"] + 4 * N * K + weights // 4
+    allowed = found["without"] + 4 * N * K + weights // 2
     assert weights > 30_000_000
     assert found["with"] <= allowed
     assert found["copy"] > allowed
-    assert found["copy"] - found["with"] > 0.75 * weights
+    assert found["copy"] - found["with"] > weights // 2
 
 
 def test_an_arena_that_the_program_around_us_registered_is_no_error() -> None:
