@@ -3,9 +3,8 @@
 The peak is that of the cost record (VmHWM) of whole requests, each in a process of its own.
 The requirement is peak without KL + N * K * 4 bytes + 10 %. A request takes about thirteen times the
 parameters (momentum, mask, gradient sum and the programs' working memory besides), so that a tenth of it
-would hide a copy of them. Here it is half of the weights alone, and a bundle that does hold a copy shows that
-this catches it. Not less than half: alone the two peaks are a megabyte apart, but beside other tests a
-kernel short of memory takes pages away, and they were seen eleven apart, a third of the weights.
+would hide a copy of them. Here it is a quarter of the weights alone, and a bundle that does hold a copy shows
+that this catches it. Not less than a quarter: peaks of one request fall on two values some megabytes apart.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -67,7 +65,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def peak(bundle: Path, folder: Path) -> int:
-    """Bytes; the median of three runs: a kernel short of memory takes pages of a process away, and its peak
+    """Bytes; the most of three runs: a kernel short of memory takes pages of a process away, and its peak
     is then some megabytes lower than what it asked for."""
     peaks = []
     for run in range(3):
@@ -77,17 +75,17 @@ def peak(bundle: Path, folder: Path) -> int:
         if source != "VmHWM":
             pytest.skip("this kernel does not let a process reset its own peak")
         peaks.append(int(found))
-    return int(statistics.median(peaks))
+    return max(peaks)
 
 
 def test_the_kl_term_costs_its_logits_only(bundles: dict[str, Path], tmp_path: Path) -> None:
     weights = (bundles["with"] / "weights.safetensors").stat().st_size
     found = {name: peak(bundle, tmp_path) for name, bundle in bundles.items()}
-    allowed = found["without"] + 4 * N * K + weights // 2
+    allowed = found["without"] + 4 * N * K + weights // 4
     assert weights > 30_000_000
     assert found["with"] <= allowed
     assert found["copy"] > allowed
-    assert found["copy"] - found["with"] > weights // 2
+    assert found["copy"] - found["with"] > 0.75 * weights
 
 
 def test_an_arena_that_the_program_around_us_registered_is_no_error() -> None:
