@@ -3,14 +3,19 @@
 The peak is that of the cost record (VmHWM) of whole requests, each in a process of its own.
 The requirement is peak without KL + N * K * 4 bytes + 10 %. A request takes about thirteen times the
 parameters (momentum, mask, gradient sum and the programs' working memory besides), so that a tenth of it
-would hide a copy of them. Here it is a quarter of the weights alone, and a bundle that does hold a copy shows
-that this catches it. Not less than a quarter: peaks of one request fall on two values some megabytes apart.
+would hide a copy of them. Here it is a tenth of the weights alone, and a bundle that does hold a copy shows
+that this catches it.
+
+What glibc keeps of freed memory is left out: its thresholds follow the sizes that a process happens to free,
+so that peaks of one request fell on two values 12 MB apart (385 and 397, by the Python environment and by
+chance). With a threshold that is given, ten runs lie within 1.2 MB, at 381.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +28,7 @@ from pi_runtime import onnx_engine
 
 N = 64
 K = WIDE.num_classes
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # what is larger goes back to the system when it is freed
 
 REQUEST = """
 import json, sys
@@ -70,8 +76,10 @@ def peak(bundle: Path, folder: Path) -> int:
     peaks = []
     for run in range(3):
         command = [sys.executable, "-c", REQUEST, str(bundle), str(folder / f"{bundle.stem}{run}"), str(N)]
-        output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
-        source, found = json.loads(output)
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=300, env=os.environ | GIVE_BACK
+        )
+        source, found = json.loads(done.stdout)
         if source != "VmHWM":
             pytest.skip("this kernel does not let a process reset its own peak")
         peaks.append(int(found))
@@ -81,11 +89,11 @@ def peak(bundle: Path, folder: Path) -> int:
 def test_the_kl_term_costs_its_logits_only(bundles: dict[str, Path], tmp_path: Path) -> None:
     weights = (bundles["with"] / "weights.safetensors").stat().st_size
     found = {name: peak(bundle, tmp_path) for name, bundle in bundles.items()}
-    allowed = found["without"] + 4 * N * K + weights // 4
+    allowed = found["without"] + 4 * N * K + weights // 10
     assert weights > 30_000_000
     assert found["with"] <= allowed
     assert found["copy"] > allowed
-    assert found["copy"] - found["with"] > 0.75 * weights
+    assert found["copy"] - found["with"] > 0.9 * weights
 
 
 def test_an_arena_that_the_program_around_us_registered_is_no_error() -> None:
