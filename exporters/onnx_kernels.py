@@ -91,7 +91,7 @@ def _conv_input_grad(c: Call) -> Result:
 
 def _conv_weight_grad(c: Call) -> Result:
     geometry = _geometry(c, c[2], 3, c.shape(1)[1:3], c[6])
-    return _node(c, "ConvWeightGrad", [c[0], c[1]], geometry=geometry, weights=[-1, 0, 0])
+    return _node(c, "ConvWeightGrad", [c[0], c[1]], geometry=geometry)
 
 
 def _max_pool(c: Call) -> Result:

@@ -14,8 +14,14 @@ inline int count_of(const Shape& shape) {
     return int(count);
 }
 
+// What an operator is unless it says otherwise.
+struct Operator {
+    static constexpr bool kVariadic = false;  // the last input stands for any number of them
+    static constexpr bool kInPlace = false;   // the first output may be in the memory of the first input
+};
+
 // What windows over images share. geometry: kernel height, width, strides, padding, dilation, groups, input height, width.
-class Window {
+class Window : public Operator {
    public:
     explicit Window(const Attributes& attributes) {
         const auto g = attributes.integers("geometry", 11);
@@ -36,11 +42,31 @@ class Window {
     Conv shape_{};
 };
 
-// What the convolutions share. weights: where they begin in the vector that stands for them, and their first two sizes; or -1
-// and two zeros where they are a tensor of their own.
+// What the convolutions share.
 class ConvBase : public Window {
    public:
-    explicit ConvBase(const Attributes& attributes) : Window(attributes), weights_(attributes.integers("weights", 3)) {
+    using Window::Window;
+
+   protected:
+    // x [n][h][w][c], g [n][ho][wo][o], w [o][c / groups][kh][kw]: those that are there must agree.
+    Conv shape(const Tensor& x, const Tensor& g, const Tensor& w) const {
+        Conv s = shape_;
+        s.n = int((x ? x : g).shape.at(0));
+        s.o = int(w ? w.shape.at(0) : g.shape.at(3));
+        s.c = int(x ? x.shape.at(3) : w.shape.at(1) * s.groups);
+        require(s.c % s.groups == 0 && s.o % s.groups == 0, "channels are no multiple of the groups");
+        require(!x || x.shape == Shape{s.n, s.h, s.w, s.c}, "x does not have the shape of the geometry");
+        require(!g || g.shape == Shape{s.n, s.ho, s.wo, s.o}, "the gradient does not have the shape of the geometry");
+        require(!w || w.shape == Shape{s.o, s.ci(), s.kh, s.kw}, "the weights do not have the shape of the geometry");
+        return s;
+    }
+};
+
+// What those share that read weights. weights: where they begin in the vector that stands for them, and their first two sizes; or
+// -1 and two zeros where they are a tensor of their own.
+class WeightsBase : public ConvBase {
+   public:
+    explicit WeightsBase(const Attributes& attributes) : ConvBase(attributes), weights_(attributes.integers("weights", 3)) {
         require(weights_[0] == -1 || (weights_[0] >= 0 && weights_[1] > 0 && weights_[2] > 0), "weights: out of range");
     }
 
@@ -54,28 +80,15 @@ class ConvBase : public Window {
         return {w.data + weights_[0], own};
     }
 
-    // x [n][h][w][c], g [n][ho][wo][o], w [o][c / groups][kh][kw]: those that are there must agree.
-    Conv shape(const Tensor& x, const Tensor& g, const Tensor& w) const {
-        Conv s = shape_;
-        s.n = int((x ? x : g).shape.at(0));
-        s.o = int(w ? w.shape.at(0) : g.shape.at(3));
-        s.c = int(x ? x.shape.at(3) : w.shape.at(1) * s.groups);
-        require(s.c % s.groups == 0 && s.o % s.groups == 0, "channels are no multiple of the groups");
-        require(!x || x.shape == Shape{s.n, s.h, s.w, s.c}, "x does not have the shape of the geometry");
-        require(!g || g.shape == Shape{s.n, s.ho, s.wo, s.o}, "the gradient does not have the shape of the geometry");
-        require(!w || w.shape == Shape{s.o, s.ci(), s.kh, s.kw}, "the weights do not have the shape of the geometry");
-        return s;
-    }
-
    private:
     std::vector<int64_t> weights_;
 };
 
 // y = Conv(x, w, [bias]); mean and variance of y's channels too, where something reads them.
-struct ConvOp : ConvBase {
+struct ConvOp : WeightsBase {
     static constexpr const char* kName = "Conv";
     static constexpr size_t kInputs = 3, kLeastInputs = 2, kOutputs = 3, kLeastOutputs = 1;
-    using ConvBase::ConvBase;
+    using WeightsBase::WeightsBase;
 
     void operator()(const Kernels& kernels, const Run& run) const {
         const Tensor x = run.input(0), w = weights_at(run, 1), bias = run.input(2);
@@ -89,10 +102,10 @@ struct ConvOp : ConvBase {
 };
 
 // gx, gw = ConvGrad(g, x, w).
-struct ConvGradOp : ConvBase {
+struct ConvGradOp : WeightsBase {
     static constexpr const char* kName = "ConvGrad";
     static constexpr size_t kInputs = 3, kLeastInputs = 3, kOutputs = 2, kLeastOutputs = 2;
-    using ConvBase::ConvBase;
+    using WeightsBase::WeightsBase;
 
     void operator()(const Kernels& kernels, const Run& run) const {
         const Tensor g = run.input(0), x = run.input(1), w = weights_at(run, 2);
@@ -103,10 +116,10 @@ struct ConvGradOp : ConvBase {
 };
 
 // gx = ConvInputGrad(g, w).
-struct ConvInputGradOp : ConvBase {
+struct ConvInputGradOp : WeightsBase {
     static constexpr const char* kName = "ConvInputGrad";
     static constexpr size_t kInputs = 2, kLeastInputs = 2, kOutputs = 1, kLeastOutputs = 1;
-    using ConvBase::ConvBase;
+    using WeightsBase::WeightsBase;
 
     void operator()(const Kernels& kernels, const Run& run) const {
         const Tensor g = run.input(0), w = weights_at(run, 1);
@@ -177,7 +190,7 @@ inline void per_channel(const Tensor& value, int channels, const char* what) {
 }
 
 // mean, var = Stats(x): of each channel, the population's variance.
-struct StatsOp {
+struct StatsOp : Operator {
     static constexpr const char* kName = "Stats";
     static constexpr size_t kInputs = 1, kLeastInputs = 1, kOutputs = 2, kLeastOutputs = 2;
     explicit StatsOp(const Attributes&) {}
@@ -192,7 +205,7 @@ struct StatsOp {
 
 // y = clamp((x - mean) * invstd * weight + bias + residual, low, high); weight, bias, residual may be left out. What is named last,
 // `after`, is not read: the runtime only waits for it, so that what is made a second time is not made too early. Others have it too.
-struct NormOp {
+struct NormOp : Operator {
     static constexpr const char* kName = "Norm";
     static constexpr size_t kInputs = 7, kLeastInputs = 3, kOutputs = 1, kLeastOutputs = 1;
     explicit NormOp(const Attributes& a) : low_(a.number("low")), high_(a.number("high")) {}
@@ -215,7 +228,7 @@ struct NormOp {
 // gx, gweight, gbias, [masked] = NormGrad(g, x, mean, invstd, [weight], [bias], [out], [more]): the gradient is g + more, and zero
 // where `out`, the norm's clamped result, is not strictly between low and high; without `out` the norm of x takes its place.
 // masked is that gradient. train: the statistics are those of x itself.
-struct NormGradOp {
+struct NormGradOp : Operator {
     static constexpr const char* kName = "NormGrad";
     static constexpr size_t kInputs = 8, kLeastInputs = 4, kOutputs = 4, kLeastOutputs = 3;
     static constexpr bool kInPlace = true;  // gx over g
@@ -244,7 +257,7 @@ struct NormGradOp {
 };
 
 // y, [mean], [invstd] = LayerNorm(x, [weight], [bias], [after]) over the last axis; mean and invstd keep it with size 1.
-struct LayerNormOp {
+struct LayerNormOp : Operator {
     static constexpr const char* kName = "LayerNorm";
     static constexpr size_t kInputs = 4, kLeastInputs = 1, kOutputs = 3, kLeastOutputs = 1;
     explicit LayerNormOp(const Attributes& a) : epsilon_(a.number("epsilon")) {}
@@ -264,7 +277,7 @@ struct LayerNormOp {
 };
 
 // gx, gweight, gbias = LayerNormGrad(g, x, mean, invstd, [weight]).
-struct LayerNormGradOp {
+struct LayerNormGradOp : Operator {
     static constexpr const char* kName = "LayerNormGrad";
     static constexpr size_t kInputs = 5, kLeastInputs = 4, kOutputs = 3, kLeastOutputs = 3;
     static constexpr bool kInPlace = true;  // gx over g
@@ -284,7 +297,7 @@ struct LayerNormGradOp {
 };
 
 // y = Gelu(x, [after]), x times the normal distribution's function of x.
-struct GeluOp {
+struct GeluOp : Operator {
     static constexpr const char* kName = "Gelu";
     static constexpr size_t kInputs = 2, kLeastInputs = 1, kOutputs = 1, kLeastOutputs = 1;
     explicit GeluOp(const Attributes&) {}
@@ -296,7 +309,7 @@ struct GeluOp {
 };
 
 // gx = GeluGrad(g, x), of x times the normal distribution's function of x.
-struct GeluGradOp {
+struct GeluGradOp : Operator {
     static constexpr const char* kName = "GeluGrad";
     static constexpr size_t kInputs = 2, kLeastInputs = 2, kOutputs = 1, kLeastOutputs = 1;
     static constexpr bool kInPlace = true;  // gx over g
@@ -310,7 +323,7 @@ struct GeluGradOp {
 };
 
 // y = Image(x, mean, std, [after]): (x - mean) / std of x [n][c][h][w], with the channels last.
-struct ImageOp {
+struct ImageOp : Operator {
     static constexpr const char* kName = "Image";
     static constexpr size_t kInputs = 4, kLeastInputs = 3, kOutputs = 1, kLeastOutputs = 1;
     explicit ImageOp(const Attributes&) {}
@@ -327,7 +340,7 @@ struct ImageOp {
 };
 
 // y = Part(vector, [after]): its elements from start to stop.
-struct PartOp {
+struct PartOp : Operator {
     static constexpr const char* kName = "Part";
     static constexpr size_t kInputs = 2, kLeastInputs = 1, kOutputs = 1, kLeastOutputs = 1;
     explicit PartOp(const Attributes& a) : start_(a.integer("start")), stop_(a.integer("stop")) {
@@ -346,7 +359,7 @@ struct PartOp {
 
 // w', v' = Sgd(w, v, lr, [mask], g...): v' = momentum v + g mask, w' = w - lr v'. The gradient comes in pieces, one behind the
 // other. A result may be in the memory of its argument.
-struct SgdOp {
+struct SgdOp : Operator {
     static constexpr const char* kName = "Sgd";
     static constexpr size_t kInputs = 5, kLeastInputs = 3, kOutputs = 2, kLeastOutputs = 2;
     static constexpr bool kVariadic = true;

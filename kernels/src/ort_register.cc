@@ -8,26 +8,6 @@ namespace {
 
 constexpr int kOperators = 3;  // the version of the domain "clue"; 1 had norms with ReLU only, 2 no `after`, pools, Gelu, Image, Sgd
 
-// Whether the last input stands for any number of them.
-template <class Op>
-constexpr auto variadic(int) -> decltype(Op::kVariadic) {
-    return Op::kVariadic;
-}
-template <class>
-constexpr bool variadic(long) {
-    return false;
-}
-
-// Whether its first output may be in the memory of its first input.
-template <class Op>
-constexpr auto in_place(int) -> decltype(Op::kInPlace) {
-    return Op::kInPlace;
-}
-template <class>
-constexpr bool in_place(long) {
-    return false;
-}
-
 // An operator's class as the table of functions that the runtime calls.
 template <class Op>
 class Registered : public CustomOp {
@@ -46,7 +26,7 @@ class Registered : public CustomOp {
         input_count = [](const CustomOp*) { return Op::kInputs; };
         output_count = [](const CustomOp*) { return Op::kOutputs; };
         input_characteristic = [](const CustomOp*, size_t i) -> int {
-            if (variadic<Op>(0) && i + 1 == Op::kInputs) return kVariadic;
+            if (Op::kVariadic && i + 1 == Op::kInputs) return kVariadic;
             return i < Op::kLeastInputs ? kRequired : kOptional;
         };
         output_characteristic = [](const CustomOp*, size_t i) -> int { return i < Op::kLeastOutputs ? kRequired : kOptional; };
@@ -55,7 +35,7 @@ class Registered : public CustomOp {
         variadic_input_alike = variadic_output_alike = [](const CustomOp*) { return 1; };
         start_version = [](const CustomOp*) { return kOperators; };
         end_version = [](const CustomOp*) { return 0x7fffffff; };
-        if (in_place<Op>(0)) {
+        if constexpr (Op::kInPlace) {
             may_in_place = [](int** inputs, int** outputs) -> size_t {
                 *inputs = new int(0), *outputs = new int(0);
                 return 1;
