@@ -330,6 +330,22 @@ def test_workers_end_with_the_run(place: Path) -> None:
             os.kill(pid, 0)
 
 
+def test_flops_of_grouped_convolutions_and_attention() -> None:
+    import prepare
+    import torch
+
+    x = torch.ones(2, 6, 8, 8, requires_grad=True)
+    dense, grouped = (torch.nn.Conv2d(6, 12, 3, padding=1, groups=groups) for groups in (1, 6))
+    product = 2 * (2 * 8 * 8) * (12 * 6 * 9)
+    assert prepare.step_flops(lambda: dense(x).sum().backward()) == 3 * product
+    assert prepare.step_flops(lambda: grouped(x).sum().backward()) == 3 * product // 6
+    pixels = x.detach()  # no gradient for the input
+    assert prepare.step_flops(lambda: grouped(pixels).sum().backward()) == 2 * product // 6
+    q = torch.ones(2, 3, 5, 4, requires_grad=True)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    assert prepare.step_flops(lambda: attend(q, q, q).sum().backward()) == 6 * (2 * 2 * 3 * 5 * 5 * 4)
+
+
 # the real thing
 
 

@@ -8,7 +8,7 @@ that this catches it.
 
 What glibc keeps of freed memory is left out: its thresholds follow the sizes that a process happens to free,
 so that peaks of one request fell on two values 12 MB apart (385 and 397, by the Python environment and by
-chance). With a threshold that is given, ten runs lie within 1.2 MB, at 381.
+chance). With a threshold that is given, five runs lie within 0.2 MB, at 381.
 """
 
 from __future__ import annotations
