@@ -145,11 +145,19 @@ def _with_gradients(exported: ExportedProgram) -> ExportedProgram:
     from torch.export.experimental import _export_forward_backward
 
     joint = _export_forward_backward(exported)
+    joint = joint.run_decompositions({aten.max_pool2d_with_indices_backward.default: _max_pool_backward})
     for node in list(joint.graph.nodes):
         if node.target is aten.constant_pad_nd.default and min(node.args[1]) < 0:
             _cut_instead_of_pad(joint.graph_module, node)
     joint.graph_module.recompile()
     return joint
+
+
+def _max_pool_backward(grad: Tensor, x: Tensor, *rest: Any) -> Tensor:
+    """ExecuTorch 1.5's own kernel adds to memory that it does not set to zero (its issue 21686)."""
+    indices: Tensor = rest[-1]
+    planes = torch.zeros_like(x).flatten(-2)
+    return planes.scatter_add(-1, indices.flatten(-2), grad.flatten(-2)).view(x.shape)
 
 
 def _cut_instead_of_pad(graph_module: GraphModule, node: Node) -> None:
