@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from pi5 import Work
 from torch.fx import GraphModule, Node
-from torch.utils.flop_counter import flop_registry
+
+from clue_mobile.memory.flops import node_flops
 
 aten = torch.ops.aten
 _VIEWS = {aten.reshape.default, aten.view.default, operator.getitem}
@@ -47,15 +48,6 @@ def _into_product(user: Node) -> bool:
     return user.target in _PRODUCTS
 
 
-def flops(node: Node) -> int:
-    """2 per multiply-add of a product or convolution, by PyTorch's formulas; 0 for anything else."""
-    packet = getattr(node.target, "overloadpacket", None)
-    if node.op != "call_function" or packet not in flop_registry:
-        return 0
-    args = [a.meta["val"] if isinstance(a, Node) else a for a in node.args]
-    return int(flop_registry[packet](*args, **node.kwargs, out_val=node.meta["val"]))
-
-
 def moved(node: Node) -> int:
     """Bytes that the node reads and writes."""
     if _free(node):
@@ -68,7 +60,7 @@ def moved(node: Node) -> int:
 
 def kind(node: Node) -> str:
     """dense, grouped (a convolution of several groups) or other."""
-    if flops(node) == 0:
+    if node_flops(node) == 0:
         return "other"
     convolution = node.target == aten.convolution.default
     return "grouped" if convolution and node.args[-1] != 1 else "dense"
@@ -77,6 +69,8 @@ def kind(node: Node) -> str:
 def work(graph: GraphModule) -> list[Work]:
     """The nodes that cost something, equal ones together."""
     found = Counter(
-        (kind(node), flops(node), moved(node)) for node in graph.graph.nodes if flops(node) or moved(node)
+        (kind(node), node_flops(node), moved(node))
+        for node in graph.graph.nodes
+        if node_flops(node) or moved(node)
     )
     return [Work(*key, count) for key, count in sorted(found.items())]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +39,14 @@ def module_of(model: str) -> Any:
 def step_flops(run: Callable[[], object]) -> int:
     """Floating-point operations of products and convolutions, 2 per multiply-add, by PyTorch's counter.
 
-    Its formula for a convolution's backward pass leaves out the groups (torch 2.14.1: a depthwise weights'
-    gradient counts as a dense one, MobileNetV2's step 98 GFLOP instead of 14): each gradient that is asked
-    for costs what the forward pass does. Nor does it know the CPU's fused attention, which runs as products
-    here.
+    It does not know the CPU's fused attention, which runs as products here.
     """
-    import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    def backward(grad: Sequence[int], x: object, weights: Sequence[int], *rest: Any, **more: object) -> int:
-        asked = rest[-1]
-        return 2 * grad[0] * math.prod(grad[2:]) * math.prod(weights) * (asked[0] + asked[1])
+    from clue_mobile.memory.flops import CORRECTED
 
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: backward})
+    counter = FlopCounterMode(display=False, custom_mapping=CORRECTED)
     with counter, sdpa_kernel(SDPBackend.MATH):
         run()
     return int(counter.get_total_flops())

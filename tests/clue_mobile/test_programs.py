@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from clue_mobile import programs
 from clue_mobile.flat import FlatModel
@@ -83,3 +84,21 @@ def _gradients(layer: Callable[..., Tensor]) -> Callable[..., Any]:
 )
 def test_flops(function: Callable[..., Any], shapes: list[tuple[int, ...]], flops: int) -> None:
     assert count_flops(lower(function, [torch.zeros(shape) for shape in shapes])) == flops
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("groups", [1, 6])
+def test_flops_of_pytorch_s_own_gradients_of_a_convolution(groups: int, transposed: bool) -> None:
+    """As the joint program for ExecuTorch has them, which does not take them apart."""
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    layer = kind(6, 12, 3, stride=2, padding=1, groups=groups)
+    forward = torch.conv_transpose2d if transposed else torch.conv2d
+
+    def gradients(x: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+        y = forward(x, w, stride=2, padding=1, groups=groups)
+        return torch.autograd.grad(y.sin().sum(), [x, w])
+
+    x = torch.ones(2, 6, 9, 9, requires_grad=True)
+    graph = make_fx(gradients, tracing_mode="fake")(x, layer.weight)
+    positions = 9 * 9 if transposed else 5 * 5
+    assert count_flops(graph) == 3 * 2 * 2 * positions * (12 * 6 * 9) // groups
